@@ -1,0 +1,1 @@
+"""Chemistry as tables: residue types, atoms, ideal backbone geometry. No torch here."""
