@@ -1,0 +1,107 @@
+"""Residue types as a discrete flow (Campbell et al. 2024, section 4): a clean token is replaced, with probability 1 - t, by
+the mask token ("masking") or by one of the twenty residue types at random ("uniform").
+
+Every function takes the uniform random numbers it consumes, so that a sampler decides where they come from.
+"""
+
+import torch
+from torch import Tensor
+
+from app.chem.residues import MASK_TOKEN, NUM_AATYPES, NUM_TOKENS
+
+_TIE = 1e4  # certainties that agree to 1 / _TIE in log-probability count as equal, see `purity_step`
+
+
+def corrupt(tokens: Tensor, t: Tensor, kind: str, when: Tensor, what: Tensor) -> Tensor:
+    """Tokens [B, N] at time t [B, 1]. when, what: [B, N] uniform numbers deciding whether and into what they change."""
+    noise = noise_tokens(kind, what)
+    return torch.where(when < 1 - t, noise, tokens)
+
+
+def noise_tokens(kind: str, uniform: Tensor) -> Tensor:
+    """Tokens at time 0, [B, N] int64: all masked, or uniform over the twenty residue types."""
+    if kind == "masking":
+        return torch.full_like(uniform, MASK_TOKEN, dtype=torch.int64)
+    return (uniform * NUM_AATYPES).long().clamp(max=NUM_AATYPES - 1)
+
+
+def residue_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Softmax over the twenty residue types, the mask token excluded, [B, N, 21] (0 in the last column)."""
+    allowed = torch.arange(NUM_TOKENS, device=logits.device) != MASK_TOKEN
+    return torch.softmax(torch.where(allowed, logits.float() / temperature, -1e9), dim=-1)
+
+
+def step_probabilities(
+    logits: Tensor,
+    tokens: Tensor,
+    t: float,
+    step: float,
+    *,
+    kind: str,
+    temperature: float,
+    noise: float,
+    resample_unmasked: bool = False,
+) -> Tensor:
+    """Distribution [B, N, 21] of the tokens at t + step given those at t: one Euler step of the jump process.
+
+    The rates are those of Campbell et al. 2024 with detailed-balance noise of strength `noise`. With masking, only masked
+    tokens jump to residue types and all others fall back to the mask at rate `noise`. resample_unmasked: Multiflow's
+    quirk, residues that are already there jump to other types at the rate of masked ones.
+    """
+    estimate = residue_probabilities(logits, temperature)
+    masked = tokens == MASK_TOKEN
+    if kind == "masking":
+        rate = estimate * ((1 + noise * t) / (1 - t))
+        if not resample_unmasked:
+            rate = rate * masked[..., None]
+        to_mask = torch.arange(NUM_TOKENS, device=tokens.device) == MASK_TOKEN
+        rate = rate + noise * (~masked)[..., None] * to_mask
+    else:
+        rate = estimate * ((1 + noise + noise * (NUM_AATYPES - 1) * t) / (1 - t))
+        types = torch.arange(NUM_TOKENS, device=tokens.device) != MASK_TOKEN
+        rate = rate + noise * estimate.gather(-1, tokens[..., None]) * types
+    leaving = (rate * step).clamp(0, 1).scatter(-1, tokens[..., None], 0.0)
+    staying = (1 - leaving.sum(-1, keepdim=True)).clamp(0, 1)
+    return leaving.scatter(-1, tokens[..., None], staying)
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Categorical draw by inversion: probabilities [B, N, S] of any positive sum, uniform [B, N] -> [B, N] int64."""
+    cumulative = probabilities.cumsum(-1)
+    threshold = (uniform * cumulative[..., -1])[..., None]
+    return (cumulative <= threshold).sum(-1).clamp(max=probabilities.shape[-1] - 1)
+
+
+def plain_step(logits: Tensor, tokens: Tensor, t: float, step: float, uniform: Tensor, **rates) -> Tensor:
+    """Tokens [B, N] at t + step, drawn from `step_probabilities`, whose keyword arguments it takes."""
+    return draw(step_probabilities(logits, tokens, t, step, **rates), uniform)
+
+
+def purity_step(
+    logits: Tensor,
+    tokens: Tensor,
+    t: float,
+    step: float,
+    uniform: Tensor,
+    *,
+    mask: Tensor,
+    temperature: float,
+    noise: float,
+) -> Tensor:
+    """Tokens [B, N] at t + step, unmasking the most certain positions first (Campbell et al. 2024, appendix F).
+
+    How many are unmasked is binomial over the masked ones with p = min(1, step (1 + noise t) / (1 - t)); afterwards every
+    token is masked again with probability step x noise. uniform: [4, B, N]. mask: [B, N], positions that take part.
+    At low temperature many certainties are 1 to the last digit; their order must not hang on rounding, which differs
+    between batch sizes and devices, so near-ties are broken by the random numbers.
+    """
+    count_u, token_u, tie_u, remask_u = uniform
+    estimate = residue_probabilities(logits, temperature)
+    candidate = (tokens == MASK_TOKEN) & mask.bool()
+    probability = min(1.0, step * (1 + noise * t) / (1 - t))
+    number = ((count_u < probability) & candidate).sum(-1, keepdim=True)
+    certainty = estimate.amax(-1).log()
+    score = torch.where(candidate, (certainty * _TIE).round() - tie_u, -torch.inf)
+    rank = score.argsort(dim=-1, descending=True).argsort(dim=-1)
+    tokens = torch.where(candidate & (rank < number), draw(estimate, token_u), tokens)
+    return torch.where(remask_u < step * noise, MASK_TOKEN, tokens)

@@ -1,0 +1,43 @@
+"""Translations: centred Gaussian noise, straight paths, optimal-transport pairing within a batch. Angstrom throughout."""
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from app.geometry.superpose import centre, superpose
+
+
+def centred_noise(gaussian: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Noise [B, N, 3] of mean 0 over the residues present, from standard normal numbers of that shape."""
+    return centre(gaussian, mask) * scale * mask[..., None]
+
+
+def pair_by_transport(noise: Tensor, data: Tensor, mask: Tensor, *, inverse: bool = False) -> Tensor:
+    """Noise reassigned among the examples and rotated so that the total distance to the data is least.
+
+    noise, data: [B, N, 3], mask: [B, N] of the data. Each noise is superposed on each example, the mean CA distance is
+    the cost, and the assignment is optimal (minibatch optimal transport: Tong et al. 2023; with rigid alignment:
+    Klein et al. 2023). Returns [B, N, 3]. On the CPU: B^2 superpositions of small matrices and scipy's assignment.
+    inverse: Multiflow's quirk, example i gets the noise whose number is the example that noise i belongs to.
+    """
+    size, length = mask.shape
+    every_noise = noise[:, None].expand(size, size, length, 3)
+    every_example = data[None].expand(size, size, length, 3)
+    weight = mask[None].expand(size, size, length).to(noise.dtype)
+    aligned = superpose(every_noise, every_example, weight)
+    distance = (aligned - every_example).norm(dim=-1)
+    cost = (distance * weight).sum(-1) / weight.sum(-1).clamp(min=1)
+    _, example_of_noise = linear_sum_assignment(cost.cpu().numpy())
+    example_of_noise = torch.from_numpy(example_of_noise).to(noise.device)
+    noise_of_example = example_of_noise if inverse else torch.argsort(example_of_noise)
+    return aligned[noise_of_example, torch.arange(size, device=noise.device)]
+
+
+def interpolate(t: Tensor, noise: Tensor, data: Tensor) -> Tensor:
+    """Point at time t [B, 1] of the straight path from noise (t = 0) to data (t = 1), [B, N, 3]."""
+    return (1 - t[..., None]) * noise + t[..., None] * data
+
+
+def euler_step(step: float, t: float, current: Tensor, estimate: Tensor) -> Tensor:
+    """One Euler step of the straight path's velocity (estimate - current) / (1 - t), [B, N, 3]."""
+    return current + (step / (1 - t)) * (estimate - current)
