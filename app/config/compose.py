@@ -1,0 +1,126 @@
+"""From the command line to a plain, resolved config: Hydra chooses the recipes' files, the typed values go on top.
+
+Only Hydra's compose API is used; it writes nothing. Every problem is a UserError of one line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+
+from app.config.diff import merge, same
+from app.config.keys import leaves, lookup, one_line
+from app.config.overrides import RECIPES, CommandLine, chosen_groups, options, read, typed_overrides
+from app.errors import UserError
+
+__all__ = ["chosen_groups", "compose", "options", "typed_overrides"]
+
+MISSING = "???"
+DEEPEST = 50  # levels of nesting; deeper means sections that refer to each other
+# A reference to another setting, relative ones (leading dots) and list indices included. No resolver (oc.env, now, ...)
+# is ever run: what a recipe or a command line says may not read the environment.
+_REFERENCE = re.compile(r"\$\{[\w.\-\[\]]+\}")
+
+
+def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *, partial: bool = False) -> dict:
+    """The config of `recipes/<root>.yaml` under the command line, as plain dicts, lists and scalars.
+
+    root: "train" or "infer". overrides: `key=value` and `group=option` arguments. partial: leave mandatory values that
+    nobody gave as "???" in place of raising, for a caller that fills them from elsewhere (a checkpoint).
+
+    Raises UserError: what `overrides.read` refuses; a group that this root does not choose; an unknown key; a missing
+    mandatory value; a bad reference; any use of a resolver; an override that a later one undoes.
+    """
+    recipes = recipes or RECIPES
+    typed = read(overrides, recipes)
+    unresolved = merge(_choose(root, typed, recipes), typed.values)
+    for key, value in leaves(unresolved):
+        if isinstance(value, str) and "${" in _REFERENCE.sub("", value):
+            raise UserError(f"{key}={value}: only references to other settings are read, as in ${{seed}}")
+    if not partial:
+        _refuse_missing(unresolved)
+    resolved = _plain(OmegaConf.create(unresolved))
+    _verify(resolved, typed.values)
+    return resolved
+
+
+def _choose(root: str, typed: CommandLine, recipes: Path) -> dict:
+    """Hydra's part: follow the defaults lists with the groups typed. References and "???" stay as they are."""
+    groups = [f"{group}={_spelled(option)}" for group, option in typed.groups.items()]
+    try:
+        composed = _hydra(root, groups, recipes)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        for group in typed.groups:
+            if f"Could not override '{group}'" in str(error):
+                offered = ", ".join(_choices(_hydra(root, [], recipes)))
+                raise UserError(f"{group} is not chosen for {root}; its groups are: {offered}") from None
+        raise UserError(f"the recipes for {root} do not compose: {one_line(error)}") from None
+    taken = _choices(composed)
+    for group, option in typed.groups.items():
+        if isinstance(option, str) and taken.get(group) != option:  # Hydra records no lists
+            raise UserError(f"{group}={option} has no effect: {taken.get(group)} is chosen in its place")
+    return {key: value for key, value in OmegaConf.to_container(composed).items() if key != "hydra"}
+
+
+def _spelled(option: str | list[str]) -> str:
+    return option if isinstance(option, str) else f"[{','.join(option)}]"
+
+
+def _hydra(root: str, overrides: list[str], recipes: Path) -> DictConfig:
+    with initialize_config_dir(config_dir=str(recipes.resolve()), version_base="1.3"):
+        return hydra_compose(root, overrides, return_hydra_config=True)
+
+
+def _choices(composed: DictConfig) -> dict[str, Any]:
+    choices = OmegaConf.to_container(composed.hydra.runtime.choices)
+    return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+
+
+def _refuse_missing(config: dict) -> None:
+    missing = [key for key, value in leaves(config) if value == MISSING]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise UserError(f"{', '.join(missing)} {verb} missing: give {' '.join(f'{key}=...' for key in missing)}")
+
+
+def _plain(section: DictConfig | ListConfig, prefix: str = "") -> dict | list:
+    """References followed, containers made plain. A value that is missing, or refers to one that is, becomes "???"."""
+    if prefix.count(".") > DEEPEST:
+        raise UserError(f"{'.'.join(prefix.split('.')[:3])}: its references run in a circle")
+
+    def value(name: Any) -> Any:
+        try:
+            child = section[name]
+        except (MissingMandatoryValue, InterpolationToMissingValueError):
+            return MISSING
+        except OmegaConfBaseException as error:
+            written = OmegaConf.to_container(section)[name]
+            raise UserError(f"{prefix}{name}={written}: bad reference: {str(error).splitlines()[0]}") from None
+        return _plain(child, f"{prefix}{name}.") if isinstance(child, DictConfig | ListConfig) else child
+
+    if isinstance(section, ListConfig):
+        return [value(index) for index in range(len(section))]
+    return {name: value(name) for name in section}
+
+
+def _verify(resolved: dict, typed: dict[str, Any]) -> None:
+    """Every typed value stands in the result; one that a later one undid does not."""
+    for key, value in typed.items():
+        for inner, wanted in leaves({key: value}):
+            if isinstance(wanted, str) and "${" in wanted:
+                continue
+            try:
+                stands = same(lookup(resolved, inner), wanted)
+            except KeyError:
+                stands = False
+            if not stands:
+                raise UserError(f"{key} has no effect: a later override undoes {inner}={wanted}; give one of them")

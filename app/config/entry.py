@@ -1,0 +1,28 @@
+"""Running an entry point: bad input ends in one line and an exit status, not in a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from app.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Call `main` with the command line's arguments and exit with the status that it returns (None: 0).
+
+    A UserError is printed as `error: message` on standard error and exits with 2, Ctrl-C with 130; any other exception
+    keeps its traceback.
+    """
+    try:
+        status = main(sys.argv[1:])
+    except UserError as error:
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        status = USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
