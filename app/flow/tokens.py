@@ -5,6 +5,7 @@ Every function takes the uniform random numbers it consumes, so that a sampler d
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from app.chem.residues import MASK_TOKEN, NUM_AATYPES, NUM_TOKENS
@@ -26,9 +27,9 @@ def noise_tokens(kind: str, uniform: Tensor) -> Tensor:
 
 
 def residue_probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """Softmax over the twenty residue types, the mask token excluded, [B, N, 21] (0 in the last column)."""
-    allowed = torch.arange(NUM_TOKENS, device=logits.device) != MASK_TOKEN
-    return torch.softmax(torch.where(allowed, logits.float() / temperature, -1e9), dim=-1)
+    """Softmax over the twenty residue types, [B, N, 20 or 21] -> [B, N, 21] with 0 for the mask token, which is last."""
+    estimate = torch.softmax(logits[..., :NUM_AATYPES].float() / temperature, dim=-1)
+    return F.pad(estimate, (0, 1))
 
 
 def step_probabilities(

@@ -1,0 +1,67 @@
+"""Invariant point attention as a module: owns the weights, calls the operation (AlphaFold 2, algorithm 22)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from app.blocks.linear import Linear
+from app.devices import full_precision
+from app.ops.invariant_point_attention import invariant_point_attention
+from app.types import Frames
+
+_SOFTPLUS_INVERSE_OF_ONE = 0.541324854612918
+_NORM_EPSILON = 1e-8
+
+
+class InvariantPointAttention(nn.Module):
+    """Multiflow's variant: the pair channel is narrowed to a quarter before it is gathered, and points are laid out as all
+    x, then all y, then all z.
+    """
+
+    def __init__(
+        self,
+        c_s: int,
+        c_z: int,
+        num_heads: int,
+        head_width: int,
+        num_qk_points: int,
+        num_v_points: int,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.num_heads, self.num_qk_points, self.dropout = num_heads, num_qk_points, dropout
+        self.gamma = nn.Parameter(torch.full((num_heads,), _SOFTPLUS_INVERSE_OF_ONE))
+        self.q = Linear(c_s, num_heads * head_width)
+        self.kv = Linear(c_s, 2 * num_heads * head_width)
+        self.q_points = Linear(c_s, 3 * num_heads * num_qk_points)
+        self.kv_points = Linear(c_s, 3 * num_heads * (num_qk_points + num_v_points))
+        self.pair_bias = Linear(c_z, num_heads)
+        self.pair_down = Linear(c_z, c_z // 4)
+        self.out = Linear(num_heads * (head_width + 4 * num_v_points + c_z // 4), c_s, init="zero")
+
+    def _points(self, flat: Tensor) -> Tensor:
+        """[B, N, 3 H P] in the order x, y, z -> [B, N, H, P, 3]."""
+        return torch.stack(flat.float().chunk(3, dim=-1), dim=-1).unflatten(2, (self.num_heads, -1))
+
+    def forward(self, node: Tensor, edge: Tensor, frames: Frames, mask: Tensor) -> Tensor:
+        """node: [B, N, c_s]; edge: [B, N, N, c_z]; frames: [B, N], nanometre; mask: [B, N] -> [B, N, c_s]."""
+        q = self.q(node).unflatten(-1, (self.num_heads, -1))
+        k, v = self.kv(node).unflatten(-1, (self.num_heads, -1)).chunk(2, dim=-1)
+        q_points = self._points(self.q_points(node))
+        k_points, v_points = (
+            points.contiguous() for points in self._points(self.kv_points(node)).tensor_split([self.num_qk_points], 3)
+        )
+        with full_precision(node.device):
+            scalars, points, pair_values = invariant_point_attention(
+                *(x.float() for x in (q, k, v)),
+                *(q_points, k_points, v_points, edge.float()),
+                *(self.pair_bias.weight, self.pair_bias.bias, self.pair_down.weight, self.pair_down.bias),
+                F.softplus(self.gamma),
+                frames,
+                mask,
+                self.dropout if self.training else 0.0,
+            )
+            lengths = (points.square().sum(-1) + _NORM_EPSILON).sqrt()
+        x, y, z = points.unbind(-1)
+        features = [part.flatten(-2) for part in (scalars, x, y, z, lengths, pair_values)]
+        return self.out(torch.cat(features, dim=-1))

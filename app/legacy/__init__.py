@@ -1,0 +1,1 @@
+"""Checkpoints of other programs: the only place that knows their names and quirks."""

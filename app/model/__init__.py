@@ -1,0 +1,1 @@
+"""The model: embeddings of the noisy protein, the trunk, the sequence head."""

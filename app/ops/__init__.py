@@ -1,0 +1,1 @@
+"""Operations: parameter-free functions, one folder each; `reference.py` is plain PyTorch and judges every other backend."""

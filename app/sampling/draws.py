@@ -1,0 +1,34 @@
+"""Random numbers of a batch of designs, each design with a stream of its own."""
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """Random numbers that depend on a design's seed and length and on nothing else: not on what shares its batch.
+
+    Streams live on the CPU, so a seed means the same design on every device.
+    """
+
+    def __init__(self, seeds: list[int], res_mask: Tensor):
+        """seeds: one a design; res_mask: [B, N], whose last present residue ends a design's stream of a draw."""
+        self.device = res_mask.device
+        self.length = res_mask.shape[1]
+        present = res_mask.cpu() > 0
+        position = torch.arange(1, self.length + 1)
+        self.lengths = (present * position).amax(-1).tolist()
+        self.generators = [torch.Generator().manual_seed(int(seed) % 2**63) for seed in seeds]
+
+    def normal(self, *width: int) -> Tensor:
+        """Standard normal numbers [B, N, *width], 0 beyond a design's end."""
+        return self._stack(torch.randn, width)
+
+    def uniform(self, *width: int) -> Tensor:
+        """Uniform numbers in [0, 1), [B, N, *width], 0 beyond a design's end."""
+        return self._stack(torch.rand, width)
+
+    def _stack(self, draw, width: tuple[int, ...]) -> Tensor:
+        out = torch.zeros(len(self.generators), self.length, *width)
+        for row, length, generator in zip(out, self.lengths, self.generators, strict=True):
+            row[:length] = draw(length, *width, generator=generator)
+        return out.to(self.device)

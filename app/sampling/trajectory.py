@@ -1,0 +1,69 @@
+"""What a sampling run leaves behind."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from app.geometry.backbone import to_atom37
+from app.types import Frames
+
+
+@dataclass
+class Trajectory:
+    """The way from noise to designs: B designs of N residues, T model calls.
+
+    `path` is where the sampler was: T + 1 points, the noise first and the designs last. `clean` is what the model took
+    for the final protein at each call, T points; its last is the last of the path. A run that was told to keep no path
+    holds only the last point of each (T = 0 in `path`, 1 in `clean`). Frames are kept and atoms made when asked for,
+    since 37 atoms take nine times the memory.
+    """
+
+    path_trans: Tensor  # [B, T + 1, N, 3] angstrom
+    path_rotmats: Tensor  # [B, T + 1, N, 3, 3]
+    path_aatypes: Tensor  # [B, T + 1, N] int64
+    clean_trans: Tensor  # [B, T, N, 3] angstrom
+    clean_rotmats: Tensor  # [B, T, N, 3, 3]
+    clean_aatypes: Tensor  # [B, T, N] int64
+    peptide_bond: Tensor  # [B, N] bool, the next residue is bonded to this one
+    res_mask: Tensor  # [B, N] float
+
+    @property
+    def path_atom37(self) -> Tensor:
+        """[B, T + 1, N, 37, 3] angstrom: N, CA, C, CB, O; all else 0."""
+        return self._atoms(self.path_trans, self.path_rotmats)
+
+    @property
+    def clean_atom37(self) -> Tensor:
+        """[B, T, N, 37, 3] angstrom: N, CA, C, CB, O; all else 0."""
+        return self._atoms(self.clean_trans, self.clean_rotmats)
+
+    @property
+    def final_atom37(self) -> Tensor:
+        """[B, N, 37, 3] angstrom: the designs."""
+        return self._atoms(self.path_trans[:, -1:], self.path_rotmats[:, -1:])[:, 0]
+
+    @property
+    def final_aatypes(self) -> Tensor:
+        """[B, N] int64: the designed sequences."""
+        return self.path_aatypes[:, -1]
+
+    def _atoms(self, trans: Tensor, rotmats: Tensor) -> Tensor:
+        bond = self.peptide_bond[:, None].expand(trans.shape[:3])
+        return to_atom37(Frames(rotmats, trans), bond) * self.res_mask[:, None, :, None, None]
+
+
+class Recorder:
+    """Collects frames and tokens, all of them or only the latest."""
+
+    def __init__(self, keep: bool):
+        self.keep, self.points = keep, []
+
+    def add(self, frames: Frames, tokens: Tensor) -> None:
+        if not self.keep:
+            self.points.clear()
+        self.points.append((frames.trans.cpu(), frames.rotmats.cpu(), tokens.cpu()))
+
+    def stacked(self) -> list[Tensor]:
+        """trans [B, T, N, 3], rotmats [B, T, N, 3, 3], tokens [B, T, N], on the CPU."""
+        return [torch.stack(parts, dim=1) for parts in zip(*self.points, strict=True)]
