@@ -17,9 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from app.config.diff import merge, same
+from app.config.diff import ABSENT, differences, merge, same
 from app.config.keys import leaves, lookup, one_line
 from app.config.overrides import RECIPES, CommandLine, chosen_groups, options, read, typed_overrides
+from app.config.stages import with_block_defaults
 from app.errors import UserError
 
 __all__ = ["chosen_groups", "compose", "options", "typed_overrides"]
@@ -42,7 +43,9 @@ def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *,
     """
     recipes = recipes or RECIPES
     typed = read(overrides, recipes)
-    unresolved = merge(_choose(root, typed, recipes), typed.values)
+    # Twice: so that a block's default can be typed over, and for stages that are themselves typed.
+    unresolved = with_block_defaults(_choose(root, typed, recipes), recipes)
+    unresolved = with_block_defaults(merge(unresolved, typed.values), recipes)
     for key, value in leaves(unresolved):
         if isinstance(value, str) and "${" in _REFERENCE.sub("", value):
             raise UserError(f"{key}={value}: only references to other settings are read, as in ${{seed}}")
@@ -55,29 +58,62 @@ def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *,
 
 def _choose(root: str, typed: CommandLine, recipes: Path) -> dict:
     """Hydra's part: follow the defaults lists with the groups typed. References and "???" stay as they are."""
-    groups = [f"{group}={_spelled(option)}" for group, option in typed.groups.items()]
-    try:
-        composed = _hydra(root, groups, recipes)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        for group in typed.groups:
-            if f"Could not override '{group}'" in str(error):
-                offered = ", ".join(_choices(_hydra(root, [], recipes)))
-                raise UserError(f"{group} is not chosen for {root}; its groups are: {offered}") from None
-        raise UserError(f"the recipes for {root} do not compose: {one_line(error)}") from None
-    taken = _choices(composed)
+    composed = _hydra(root, typed.groups, recipes)
+    config, taken = _contents(composed), _choices(composed)
     for group, option in typed.groups.items():
         if isinstance(option, str) and taken.get(group) != option:  # Hydra records no lists
             raise UserError(f"{group}={option} has no effect: {taken.get(group)} is chosen in its place")
-    return {key: value for key, value in OmegaConf.to_container(composed).items() if key != "hydra"}
+    named = {group: option for group, option in typed.groups.items() if not _is_global(group, option, recipes)}
+    if named:
+        rest = {group: option for group, option in typed.groups.items() if group not in named}
+        unasked = _choices(_hydra(root, rest, recipes))
+        for group, option in named.items():
+            _refuse_overwritten(config, typed, recipes, group, unasked.get(group), option)
+    return config
+
+
+def _is_global(group: str, option: str | list[str], recipes: Path) -> bool:
+    """Whether the option's file is about the whole config (a recipe), not about a section of its own."""
+    return isinstance(option, list) or "@package _global_" in (recipes / group / f"{option}.yaml").read_text()
+
+
+def _refuse_overwritten(
+    config: dict, typed: CommandLine, recipes: Path, group: str, unasked: str | None, option: str
+) -> None:
+    """A typed option is refused where a recipe writes over what tells it from the option it takes the place of."""
+    replaced = _contents(_hydra(f"{group}/{unasked}", {}, recipes)) if unasked else {}
+    chosen = _contents(_hydra(f"{group}/{option}", {}, recipes))
+    for key, _, wanted in differences(replaced, chosen):
+        if wanted is ABSENT or any(f"{key}.".startswith(f"{own}.") for own in typed.values):
+            continue
+        try:
+            stands = same(lookup(config, key), wanted)
+        except KeyError:
+            stands = False
+        if not stands:
+            raise UserError(f"{group}={option} has no effect on {key}: a recipe sets that; say which with {key}=...")
 
 
 def _spelled(option: str | list[str]) -> str:
     return option if isinstance(option, str) else f"[{','.join(option)}]"
 
 
-def _hydra(root: str, overrides: list[str], recipes: Path) -> DictConfig:
-    with initialize_config_dir(config_dir=str(recipes.resolve()), version_base="1.3"):
-        return hydra_compose(root, overrides, return_hydra_config=True)
+def _hydra(root: str, groups: dict[str, str | list[str]], recipes: Path) -> DictConfig:
+    """Hydra's composition of a file of the recipes, its own section included."""
+    overrides = [f"{group}={_spelled(option)}" for group, option in groups.items()]
+    try:
+        with initialize_config_dir(config_dir=str(recipes.resolve()), version_base="1.3"):
+            return hydra_compose(root, overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        for group in groups:
+            if f"Could not override '{group}'" in str(error):
+                offered = ", ".join(_choices(_hydra(root, {}, recipes)))
+                raise UserError(f"{group} is not chosen for {root}; its groups are: {offered}") from None
+        raise UserError(f"the recipes for {root} do not compose: {one_line(error)}") from None
+
+
+def _contents(composed: DictConfig) -> dict:
+    return {key: value for key, value in OmegaConf.to_container(composed).items() if key != "hydra"}
 
 
 def _choices(composed: DictConfig) -> dict[str, Any]:

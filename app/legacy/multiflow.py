@@ -1,0 +1,168 @@
+"""Multiflow's checkpoints: told by their content, loaded, and written (Campbell et al. 2024).
+
+Names in, names out; optimizer state by parameter; quirks as switches of the recipe.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from app.errors import UserError
+from app.legacy import multiflow_names as names
+from app.legacy.multiflow_config import resolve, to_config, to_recipe
+from app.legacy.unpickle import load_checkpoint
+from app.training.module import CodesignModule
+from app.training.recipe import parse_recipe
+
+_PREFIX = "model."
+
+
+@dataclass
+class LegacyCheckpoint:
+    """A Multiflow checkpoint in our terms."""
+
+    module: CodesignModule  # in eval mode, on the CPU
+    recipe: dict  # plain data; `data.path` is for the user to give
+    optimizer_state: dict | None  # for torch.optim.AdamW(module.model.parameters())
+    epoch: int
+    global_step: int
+    ignored_keys: list[str]  # of the state dict: leftovers of the torsion head
+
+
+def is_multiflow(checkpoint: dict) -> bool:
+    """Whether a loaded checkpoint is Multiflow's, by the keys of its state dict."""
+    state = checkpoint.get("state_dict")
+    return isinstance(state, dict) and any(str(key).startswith(_PREFIX + "node_feature_net.") for key in state)
+
+
+def load(path: str | Path) -> LegacyCheckpoint:
+    """A Multiflow checkpoint of any dimensions, with config.yaml beside it where it holds no config itself.
+
+    Raises UserError for a file that cannot be read or names classes outside the allow-list, for missing, unexpected or
+    misshapen parameters (listed), and for settings that Trunkline does not reproduce.
+    """
+    return convert(load_checkpoint(path), Path(path))
+
+
+def convert(checkpoint: dict, path: Path) -> LegacyCheckpoint:
+    """The same for a checkpoint already read. path: where it came from, for messages and for the config beside it."""
+    if not is_multiflow(checkpoint):
+        raise UserError(f"{path}: not a Multiflow checkpoint, its state dict has no model.node_feature_net")
+    tensors, ignored = {}, []
+    for key, value in checkpoint["state_dict"].items():
+        name = key.removeprefix(_PREFIX)
+        if names.TORSION.search(name) and names.ours(name) is None:
+            ignored.append(key)
+        else:
+            tensors[name] = value
+    try:
+        recipe = to_recipe(resolve(_config(checkpoint, path)), tensors)
+        module = CodesignModule(parse_recipe(recipe))
+        _fill(module, tensors)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    module.eval()
+    module.restored_epoch, module.restored_step = int(checkpoint.get("epoch", 0)), int(checkpoint.get("global_step", 0))
+    states = checkpoint.get("optimizer_states") or []
+    return LegacyCheckpoint(
+        module=module,
+        recipe=module.recipe.model_dump(mode="json"),
+        optimizer_state=_optimizer_in(states[0], module, list(tensors), path) if states else None,
+        epoch=module.restored_epoch,
+        global_step=module.restored_step,
+        ignored_keys=ignored,
+    )
+
+
+def _config(checkpoint: dict, path: Path) -> dict:
+    """The config inside the checkpoint, else the one beside it."""
+    config = (checkpoint.get("hyper_parameters") or {}).get("cfg")
+    beside = path.with_name("config.yaml")
+    if config is None and beside.is_file():
+        try:
+            config = yaml.safe_load(beside.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{beside} is not plain YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise UserError(
+            "holds no config, and there is no config.yaml beside it: put the one it was published with there"
+        )
+    return config
+
+
+def _fill(module: CodesignModule, tensors: dict[str, Tensor]) -> None:
+    """The parameters by name. Raises UserError listing all that are missing, unexpected or of another shape."""
+    wanted = module.model.state_dict()
+    state = {name: tensor for old, tensor in tensors.items() if (name := names.ours(old)) is not None}
+    faults = [f"unexpected {_PREFIX}{old}" for old in tensors if names.ours(old) not in wanted]
+    faults += [f"missing {_PREFIX}{names.theirs(name)}" for name in wanted if name not in state]
+    faults += [
+        f"{_PREFIX}{names.theirs(name)} has shape {list(state[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if faults:
+        raise UserError("its parameters do not fit the model: " + "; ".join(faults))
+    module.model.load_state_dict(state)
+
+
+def _optimizer_in(saved: dict, module: CodesignModule, order: list[str], path: Path) -> dict:
+    """AdamW's state, numbered by Multiflow's parameters, renumbered by ours.
+
+    order: Multiflow's names in the order of the state dict, which is that of its `parameters()`: it has no buffers.
+    """
+    position = {names.ours(old): index for index, old in enumerate(order)}
+    ours = [name for name, _ in module.model.named_parameters()]
+    (group,) = saved["param_groups"]
+    if len(group["params"]) != len(ours):
+        raise UserError(f"{path}: its optimizer knows {len(group['params'])} parameters, the model has {len(ours)}")
+    number = {name: group["params"][position[name]] for name in ours}
+    state = {index: saved["state"][number[name]] for index, name in enumerate(ours) if number[name] in saved["state"]}
+    return {"state": state, "param_groups": [{**group, "params": list(range(len(ours)))}]}
+
+
+def export(module: CodesignModule, folder: str | Path, optimizer: torch.optim.Optimizer | None = None) -> Path:
+    """Writes folder/last.ckpt and folder/config.yaml in Multiflow's layout; returns the checkpoint's path.
+
+    optimizer: AdamW over module.model.parameters(), whose state goes along. Raises UserError for a model that Multiflow
+    cannot hold.
+    """
+    folder = Path(folder)
+    config = to_config(module.recipe.model_dump(mode="json"))
+    state = {names.theirs(name): tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
+    order = names.legacy_order(list(state))
+    trainer = module._trainer
+    checkpoint = {
+        "epoch": trainer.current_epoch if trainer else module.restored_epoch,
+        "global_step": trainer.global_step if trainer else module.restored_step,
+        "pytorch-lightning_version": "2.0.4",
+        "state_dict": {_PREFIX + name: state[name] for name in order},
+        "loops": {},
+        "callbacks": {},
+        "optimizer_states": [_optimizer_out(optimizer, module, order)] if optimizer else [],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"cfg": OmegaConf.create(config), "dataset_cfg": OmegaConf.create({})},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, write in {
+        "config.yaml": lambda path: OmegaConf.save(OmegaConf.create(config), path),
+        "last.ckpt": lambda path: torch.save(checkpoint, path),
+    }.items():
+        aside = folder / f".{name}.part"
+        write(aside)
+        os.replace(aside, folder / name)
+    return folder / "last.ckpt"
+
+
+def _optimizer_out(optimizer: torch.optim.Optimizer, module: CodesignModule, order: list[str]) -> dict:
+    saved = optimizer.state_dict()
+    number = {names.theirs(name): index for index, (name, _) in enumerate(module.model.named_parameters())}
+    (group,) = saved["param_groups"]
+    state = {index: saved["state"][number[old]] for index, old in enumerate(order) if number[old] in saved["state"]}
+    return {"state": state, "param_groups": [{**group, "params": list(range(len(order)))}]}

@@ -1,0 +1,1 @@
+"""Training on Lightning: the module, its recipe, checkpoints, logs."""

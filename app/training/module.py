@@ -1,0 +1,87 @@
+"""The LightningModule: noise a batch, predict the clean one, take the losses."""
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from app import __version__
+from app.flow.interpolant import corrupt
+from app.losses.codesign import losses
+from app.model.codesign import CodesignModel
+from app.sampling import Trajectory, sample
+from app.training.recipe import Recipe, parse_recipe
+from app.types import NoisyBatch, ProteinBatch
+
+FORMAT = 1
+"""Number of our checkpoint's layout; raised when it changes."""
+
+
+class CodesignModule(lightning.LightningModule):
+    """A model with its flow, losses and optimizer, all as one recipe says.
+
+    Randomness of a training step is a function of (seed, epoch, batch, rank) and of nothing before it, so a resumed run
+    goes on as if it had never stopped and no state of any generator has to be stored.
+    """
+
+    def __init__(self, recipe: dict | Recipe):
+        super().__init__()
+        self.recipe = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
+        self.model = CodesignModel(self.recipe.model)
+        self.restored_epoch = self.restored_step = 0  # of the checkpoint the weights came from
+
+    def losses(self, batch: NoisyBatch) -> dict[str, Tensor]:
+        """trans_loss, rots_vf_loss, aatypes_loss, auxiliary_loss, train_loss of the model on a noisy batch, each [B]."""
+        return losses(self.model(batch), batch, self.recipe.loss, self.recipe.flow.half_turn)
+
+    def training_step(self, batch: ProteinBatch, batch_idx: int) -> Tensor:
+        noisy = self.noisy(batch, self._generator(batch_idx))
+        by_example = self.losses(noisy)
+        self.report(by_example, noisy)
+        return by_example["train_loss"].mean()
+
+    def report(self, by_example: dict[str, Tensor], batch: NoisyBatch) -> None:
+        """Losses of a step to the log: means."""
+        for name, values in by_example.items():
+            self.log(f"train/{name}", values.mean(), batch_size=len(values))
+
+    def noisy(self, batch: ProteinBatch, generator: torch.Generator) -> NoisyBatch:
+        """The batch noised; in a share of the steps with the model's own first estimate to condition on."""
+        flow = self.recipe.flow
+        noisy = corrupt(batch, flow, generator)
+        if torch.rand((), generator=generator) < flow.self_condition_share:
+            with torch.no_grad():
+                first = self.model(noisy)
+            given = (1 - batch.diffuse_mask)[..., None]
+            truth = torch.nn.functional.one_hot(batch.aatypes_1, first.pred_logits.shape[-1])
+            noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
+            noisy.aatypes_sc = torch.lerp(first.pred_logits, truth.to(first.pred_logits.dtype), given)
+        return noisy
+
+    def _generator(self, batch_idx: int) -> torch.Generator:
+        """The step's generator for noise, on the CPU; dropout's generators are seeded along with it."""
+        source = np.random.SeedSequence([self.recipe.seed, self.current_epoch, batch_idx, self.global_rank])
+        noise_seed, dropout_seed = source.generate_state(2, np.uint64).tolist()
+        torch.manual_seed(dropout_seed)
+        return torch.Generator().manual_seed(noise_seed)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = self.recipe.optimizer
+        return torch.optim.AdamW(
+            self.model.parameters(),
+            lr=optimizer.lr,
+            weight_decay=optimizer.weight_decay,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+        )
+
+    def sample(self, **arguments) -> Trajectory:
+        """Designs with the recipe's sampler; takes what `app.sampling.sample` takes."""
+        return sample(self.model, **{"sampler": self.recipe.sampler} | arguments)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["trunkline"] = {
+            "format": FORMAT,
+            "version": __version__,
+            "recipe": self.recipe.model_dump(mode="json"),
+        }

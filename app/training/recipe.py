@@ -1,0 +1,73 @@
+"""The recipe: everything that defines a run, as plain data that is checked here and stored in checkpoints."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.config.validate import parse
+from app.flow.settings import FlowSettings
+from app.losses.settings import LossSettings
+from app.model.codesign import ModelSettings
+from app.sampling.settings import SamplerSettings
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OptimizerSettings(_Settings):
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+
+
+class TrainerSettings(_Settings):
+    """What Lightning's Trainer is given."""
+
+    accelerator: Literal["auto", "cpu", "mps", "gpu"] = "auto"
+    devices: int | Literal["auto"] = 1
+    num_nodes: int = Field(1, gt=0)
+    strategy: str = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    max_steps: int = Field(-1, ge=-1, description="optimizer steps; -1: no limit")
+    max_epochs: int = Field(-1, ge=-1, description="-1: no limit")
+    accumulate: int = Field(1, gt=0, description="batches an optimizer step")
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
+    checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
+    log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
+    deterministic: bool = False
+
+
+class LoggerSettings(_Settings):
+    """metrics.csv is always written; another logger may be added."""
+
+    kind: Literal["csv", "tensorboard", "wandb"] = "csv"
+    project: str = Field("trunkline", description="wandb's project")
+
+
+class CallbacksSettings(_Settings):
+    progress_bar: bool = True
+
+
+class Recipe(_Settings):
+    """A composed and resolved recipe. `data` is checked by the data module, by its kind."""
+
+    name: str
+    seed: int = Field(123, ge=0)
+    model: ModelSettings
+    flow: FlowSettings = FlowSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    data: dict[str, Any]
+    trainer: TrainerSettings = TrainerSettings()
+    callbacks: CallbacksSettings = CallbacksSettings()
+    logger: LoggerSettings = LoggerSettings()
+
+
+def parse_recipe(plain: dict) -> Recipe:
+    """A plain dict as a checked recipe. Raises UserError naming the key at fault."""
+    return parse(Recipe, plain)
