@@ -170,6 +170,19 @@ def test_refusals_are_one_line_and_name_the_cure(recipes, overrides, says):
         assert words in message
 
 
+def test_a_recipe_may_add_to_a_chosen_option_but_not_undo_it(recipes):
+    (recipes / "recipe/inline.yaml").write_text(
+        "# @package _global_\nmodel: {trunk: {stages: [{block: ipa, depth: 3}]}}\ntrainer: {precision: bf16-mixed}\n"
+    )
+    config = compose("train", ["out=x", "recipe=inline", "trainer=cpu"], recipes)
+    assert config["trainer"] == {"max_steps": 10, "precision": "bf16-mixed"}
+    message = refusal(recipes, "out=x", "recipe=inline", "model/trunk=pairformer")
+    assert "model/trunk=pairformer has no effect on model.trunk.stages" in message
+    assert "model.trunk.stages=..." in message
+    both = ["out=x", "recipe=inline", "model/trunk=pairformer", "model.trunk.stages=[]"]
+    assert compose("train", both, recipes)["model"]["trunk"]["stages"] == []
+
+
 def test_the_environment_is_not_read(recipes, monkeypatch):
     monkeypatch.setenv("SECRET", "geheim")
     for text in ("${oc.env:SECRET}", "\\${oc.env:SECRET}", "a ${seed} ${oc.env:SECRET}"):
