@@ -1,0 +1,124 @@
+"""Batches: padding, membership, budgets, and the same number of them on every rank and in every epoch."""
+
+import numpy as np
+import pytest
+import torch
+
+from app.data.batching import LengthBatchSampler, collate
+from app.data.loader_settings import LoaderSettings
+from app.errors import UserError
+
+LENGTHS = np.random.default_rng(1).integers(40, 130, 150)
+
+
+def everything(_epoch, _seed):
+    return range(len(LENGTHS))
+
+
+def one_of_each_pair(epoch, seed):
+    return np.arange(0, len(LENGTHS), 2) + np.random.default_rng((seed, epoch)).integers(0, 2, len(LENGTHS) // 2)
+
+
+def sampler(lengths=LENGTHS, draw=everything, rank=0, world_size=1, **settings):
+    settings = {"max_batch_size": 4, "max_residues_squared": 30_000, "seed": 3, **settings}
+    return LengthBatchSampler(lengths, draw, LoaderSettings(**settings), rank, world_size)
+
+
+def example(length, name="x"):
+    return {
+        "name": name,
+        "res_mask": torch.ones(length),
+        "diffuse_mask": torch.ones(length),
+        "plddt_mask": torch.ones(length),
+        "chain_idx": torch.ones(length, dtype=torch.int64),
+        "res_idx": torch.arange(1, length + 1),
+        "trans_1": torch.randn(length, 3),
+        "rotmats_1": torch.linalg.qr(torch.randn(length, 3, 3))[0],
+        "aatypes_1": torch.randint(0, 20, (length,)),
+    }
+
+
+def test_collate_pads_with_values_that_stay_finite():
+    examples = [example(3, "a"), example(5, "b")]
+    batch = collate(examples)
+    assert batch.names == ["a", "b"]
+    for key in ("res_mask", "trans_1", "rotmats_1", "aatypes_1", "res_idx", "chain_idx", "plddt_mask", "diffuse_mask"):
+        padded = getattr(batch, key)
+        assert padded.shape[:2] == (2, 5)
+        for row, one in zip(padded, examples, strict=True):
+            assert torch.equal(row[: len(one[key])], one[key])
+        assert padded.dtype == (torch.int64 if key in ("aatypes_1", "res_idx", "chain_idx") else torch.float32)
+    assert torch.equal(batch.rotmats_1[0, 3:], torch.eye(3).expand(2, 3, 3))
+    assert batch.aatypes_1[0, 3:].tolist() == [20, 20]
+    for key in ("res_mask", "diffuse_mask", "plddt_mask", "trans_1", "res_idx", "chain_idx"):
+        assert not getattr(batch, key)[0, 3:].any()
+
+
+@pytest.mark.parametrize("bucket", [1, 16, 1000])
+def test_batches_keep_to_the_budgets_and_use_every_example_once(bucket):
+    batches = sampler(bucket=bucket).batches(0)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(LENGTHS)))
+    for batch in batches:
+        lengths = LENGTHS[batch]
+        assert len(set((lengths - 1) // bucket)) == 1
+        assert len(batch) <= 4
+        assert len(batch) == 1 or len(batch) * lengths.max() ** 2 <= 30_000
+
+
+def test_one_example_is_let_through_whatever_its_length():
+    assert all(len(batch) == 1 for batch in sampler(max_residues_squared=1).batches(0))
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    assert sampler().batches(4) == sampler().batches(4)
+    assert sampler().batches(4) != sampler().batches(5)
+    assert sampler().batches(4) != sampler(seed=4).batches(4)
+    used = sampler()
+    for epoch in range(3):
+        used.batches(epoch)
+    assert used.batches(4) == sampler().batches(4)
+
+
+@pytest.mark.parametrize("draw", [everything, one_of_each_pair])
+@pytest.mark.parametrize("world_size", [1, 3, 8])
+def test_every_rank_and_epoch_has_as_many_batches(draw, world_size):
+    ranks = [sampler(draw=draw, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert len({len(rank) for rank in ranks}) == 1
+    for epoch in range(4):
+        lists = [rank.batches(epoch) for rank in ranks]
+        assert {len(batches) for batches in lists} == {len(ranks[0])}
+        together = [tuple(batch) for batches in lists for batch in batches]
+        repeated = len(together) - len(set(together))
+        drawn = set(draw(epoch, 3))
+        assert {index for batch in together for index in batch} <= drawn
+        if draw is everything:
+            assert {index for batch in together for index in batch} == drawn
+            assert repeated < world_size
+
+
+def test_fewer_batches_than_ranks():
+    ranks = [sampler(lengths=[50, 60], draw=lambda *_: [0, 1], rank=rank, world_size=5) for rank in range(5)]
+    assert [len(rank.batches(0)) for rank in ranks] == [1] * 5
+    assert {rank.batches(0)[0][0] for rank in ranks} == {0, 1}
+
+
+@pytest.mark.parametrize("start", [0, 1, 20, 10_000])
+def test_stream_begins_anywhere_and_runs_on_over_epochs(start):
+    batches = sampler(draw=one_of_each_pair)
+    epoch, first = divmod(start, len(batches))
+    expected = [(e, batch) for e in range(epoch, epoch + 3) for batch in batches.batches(e)][first:]
+    count = 2 * len(batches)
+    assert list(sampler(draw=one_of_each_pair).stream(start, count)) == expected[:count]
+
+
+def test_fingerprint_tells_what_changes_the_batches():
+    same = sampler().fingerprint()
+    assert same == sampler().fingerprint() == sampler(num_workers=3).fingerprint()
+    assert same == sampler(rank=1, world_size=1).fingerprint()
+    others = [sampler(seed=4), sampler(bucket=2), sampler(lengths=LENGTHS + 1), sampler(world_size=2)]
+    assert same not in [other.fingerprint() for other in others]
+
+
+def test_nothing_to_train_on():
+    with pytest.raises(UserError, match="no usable example"):
+        sampler(lengths=[], draw=lambda *_: [])

@@ -1,0 +1,157 @@
+"""From a recipe's data section to batches."""
+
+import logging
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+import yaml
+
+from app.data import datamodule
+from app.data.datamodule import KINDS, ProteinDataModule
+from app.data.loader import Examples, ResumableLoader
+from app.data.loader_settings import LoaderSettings
+from app.data.multiflow_settings import MultiflowSettings
+from app.errors import UserError
+from tests.data.made_multiflow import row, write
+
+ROOT = Path(__file__).parents[2]
+
+
+class Brittle:
+    """Examples of which some are broken."""
+
+    lengths = (50, 60, 61, 70, 70)
+    names = ("a", "b", "c", "d", "e")
+
+    def __init__(self, broken=()):
+        self.broken = broken
+
+    def draw(self, epoch, seed):
+        return range(5)
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise UserError(f"{self.names[index]}.pkl: broken")
+        length = self.lengths[index]
+        masks = dict.fromkeys(("res_mask", "diffuse_mask", "plddt_mask"), torch.ones(length))
+        indices = dict.fromkeys(("chain_idx", "res_idx", "aatypes_1"), torch.ones(length, dtype=torch.int64))
+        frames = {"trans_1": torch.zeros(length, 3), "rotmats_1": torch.eye(3).expand(length, 3, 3)}
+        return {"name": self.names[index], **masks, **indices, **frames}
+
+    def augment(self, features, random):
+        return {**features, "trans_1": features["trans_1"] + random.integers(1000)}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "data.kind: None is unknown; choose one of demo, structures, multiflow"),
+        ({"kind": "pdb"}, "data.kind: 'pdb' is unknown"),
+        ({"kind": "multiflow"}, "data.path"),
+        ({"kind": "multiflow", "path": "x", "paht": 1}, "data.paht"),
+        ({"kind": "multiflow", "path": "x", "filter": {"num_chains": "many"}}, "data.filter.num_chains"),
+        ({"kind": "multiflow", "path": "nowhere"}, "nowhere: holds no metadata.csv"),
+        ({"kind": "demo", "loader": {"bucket": 0}}, "data.loader.bucket"),
+        ({"kind": "demo", "loader": {"batch": 1}}, "data.loader.batch"),
+    ],
+)
+def test_wrong_settings_are_named(data, message):
+    with pytest.raises(UserError) as error:
+        ProteinDataModule(data).setup()
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_recipe_mirrors_the_settings():
+    recipe = yaml.safe_load((ROOT / "recipes/data/multiflow.yaml").read_text())
+    assert recipe.pop("kind") in KINDS and recipe.pop("path") == "???"
+    loader = recipe.pop("loader")
+    assert set(LoaderSettings(**loader).model_dump()) == set(loader)
+    settings = MultiflowSettings(path="x", **recipe)
+    assert settings == MultiflowSettings(path="x")
+    assert set(settings.model_dump()) - {"path"} == set(recipe)
+    assert set(recipe["filter"]) == set(settings.filter.model_dump())
+
+
+def test_multiflow_through_lightning(tmp_path):
+    """Two epochs of a small set in Multiflow's layout, one file of it broken, read by workers."""
+    rows = [row(f"1aa{letter}", modeled_seq_len=60 + 10 * (number % 2)) for number, letter in enumerate("abcdefgh")]
+    folder = write(tmp_path, rows, {"1aac": b"broken"})
+
+    class Watch(lightning.LightningModule):
+        seen = ()
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch, _):
+            assert batch.trans_1.isfinite().all() and batch.res_mask.all()
+            self.seen += tuple(batch.names)
+            return self.layer(batch.trans_1.mean().reshape(1, 1)).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    module = Watch()
+    data = ProteinDataModule({"kind": "multiflow", "path": str(folder), "loader": {"num_workers": 1}})
+    lightning.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, data)  # fmt: skip
+    assert "1aac" not in module.seen and len(module.seen) == 16
+    assert set(module.seen) == {one["pdb_name"] for one in rows} - {"1aac"}
+
+
+def test_a_bad_example_gives_way_to_its_neighbour(caplog):
+    examples = Examples(Brittle(broken={2, 1}), seed=0)
+    assert examples[0, 2]["name"] == "a"  # the nearest that is not longer and not broken itself
+    assert examples[0, 2]["name"] == "a"
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "dropped c: c.pkl: broken",
+        "dropped b: b.pkl: broken",
+    ]
+    assert Examples(Brittle(broken={0}), seed=0)[0, 0]["name"] == "b"  # none is shorter
+    with pytest.raises(UserError, match="cannot be read"):
+        Examples(Brittle(broken=range(5)), seed=0)[0, 0]
+
+
+def test_random_variants_depend_on_seed_epoch_and_example():
+    def variant(seed, epoch, index):
+        return Examples(Brittle(), seed)[epoch, index]["trans_1"][0, 0].item()
+
+    assert variant(0, 1, 2) == variant(0, 1, 2)
+    assert len({variant(0, 1, 2), variant(1, 1, 2), variant(0, 2, 2), variant(0, 1, 3)}) == 4
+
+
+def test_workers_read_what_the_training_process_would():
+    def names(workers):
+        settings = LoaderSettings(num_workers=workers, max_batch_size=2)
+        loader = ResumableLoader(Brittle(), settings, position=lambda: (0, 0))
+        state = torch.get_rng_state()
+        batches = [(batch.names, batch.trans_1) for _ in range(2) for batch in loader]
+        assert torch.equal(state, torch.get_rng_state())  # loading draws nothing from the global generator
+        loader.close()
+        return batches
+
+    for (names_0, trans_0), (names_2, trans_2) in zip(names(0), names(2), strict=True):
+        assert names_0 == names_2 and torch.equal(trans_0, trans_2)
+
+
+def test_workers_may_be_spawned():
+    """As on Mac: the data set reaches them by pickling."""
+    settings = LoaderSettings(num_workers=1, max_batch_size=2)
+    loader = ResumableLoader(Brittle(), settings, position=lambda: (0, 0))
+    loader._loader.multiprocessing_context = "spawn"
+    assert sorted(name for batch in loader for name in batch.names) == ["a", "b", "c", "d", "e"]
+    loader.close()
+
+
+def test_data_set_is_built_once(monkeypatch):
+    built = []
+    monkeypatch.setitem(datamodule.KINDS, "brittle", lambda values: built.append(values) or Brittle())
+    data = ProteinDataModule({"kind": "brittle", "flavour": "salt", "loader": {}})
+    data.prepare_data()
+    data.setup("fit")
+    assert built == [{"flavour": "salt"}]
