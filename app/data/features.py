@@ -1,0 +1,38 @@
+"""A protein as read from a file to the tensors that training and sampling start from."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.chem import atoms
+from app.geometry.frames import frames_from_backbone
+from app.types import Protein
+
+
+def features(protein: Protein) -> dict[str, Tensor]:
+    """The fields of `ProteinBatch` for one protein of N residues, without batch dimension.
+
+    res_mask, diffuse_mask, plddt_mask: [N] float, all 1 (a Protein has only residues that are present). chain_idx,
+    aatypes_1: [N] int64. res_idx: [N] int64, 1 at the first residue of each chain, gaps kept. trans_1: [N, 3] float32,
+    CA in angstrom, centred on their mean. rotmats_1: [N, 3, 3] float32, from N, CA and C (AlphaFold 2, algorithm 21).
+    """
+    backbone = torch.from_numpy(protein.atom37[:, [atoms.N, atoms.CA, atoms.C]].astype(np.float64))
+    backbone = backbone - backbone[:, 1].mean(0)  # float64 until here: large offsets must not eat digits
+    frames = frames_from_backbone(*backbone.unbind(1))
+    present = torch.ones(len(protein))
+    return {
+        "res_mask": present,
+        "diffuse_mask": present.clone(),
+        "plddt_mask": present.clone(),
+        "chain_idx": torch.from_numpy(protein.chain_idx.astype(np.int64)),
+        "res_idx": torch.from_numpy(_from_one(protein.res_idx, protein.chain_idx)),
+        "trans_1": frames.trans.float(),
+        "rotmats_1": frames.rotmats.float(),
+        "aatypes_1": torch.from_numpy(protein.aatype.astype(np.int64)),
+    }
+
+
+def _from_one(res_idx: np.ndarray, chain_idx: np.ndarray) -> np.ndarray:
+    """Residue numbers shifted so that each chain begins with 1."""
+    _, first, chain = np.unique(chain_idx, return_index=True, return_inverse=True)
+    return (res_idx - res_idx[first][chain] + 1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""Structure files in (PDB, mmCIF) and out."""

@@ -1,0 +1,51 @@
+"""Chains and residue numbers as files give them, made unambiguous."""
+
+import string
+
+import biotite.structure as struc
+import numpy as np
+
+
+def chains(atoms: struc.AtomArray) -> tuple[np.ndarray, list[str]]:
+    """Chain of each atom [A], 0, 1, ... in order of appearance, and the name of each.
+
+    Molecules that share a chain name are told apart by their segment.
+    """
+    found: dict[tuple[str, int], int] = {}
+    chain = np.array(
+        [
+            found.setdefault(key, len(found))
+            for key in zip(atoms.chain_id.tolist(), atoms.segment.tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+    return chain, [name for name, _ in found]
+
+
+def unique_names(names: list[str]) -> tuple[str, ...]:
+    """The names with blanks filled by the first free letter and repeated ones numbered: "A", "A_2"."""
+    free = iter(letter for letter in string.ascii_uppercase if letter not in names)
+    unique: list[str] = []
+    for name in names:
+        name = name or next(free, "A")
+        copies = (f"{name}_{count}" for count in range(2, len(names) + 2))
+        while name in unique:
+            name = next(copies)
+        unique.append(name)
+    return tuple(unique)
+
+
+def increasing(number: np.ndarray, chain: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Residue numbers that strictly increase within each chain.
+
+    number, chain: [R] the file's numbers and chains, the residues of a chain in sequence order. counted: [R] bool, the
+    residues that take part; others keep their number. Gaps are kept. Where the file's number does not increase (an
+    insertion code, numbers out of order) it grows by one, and what follows is shifted with it: 52, 52A, 53, 56 becomes
+    52, 53, 54, 57.
+    """
+    result = number.copy()
+    for index in np.unique(chain[counted]):
+        own = np.flatnonzero(counted & (chain == index))
+        steps = np.diff(number[own])
+        result[own[1:]] = number[own[0]] + np.cumsum(np.where(steps > 0, steps, 1))
+    return result
