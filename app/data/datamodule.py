@@ -6,6 +6,7 @@ from typing import Any
 from lightning import LightningDataModule
 
 from app.config.validate import parse
+from app.data.batching import LengthBatchSampler
 from app.data.loader import ProteinDataset, ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
@@ -66,6 +67,15 @@ class ProteinDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.dataset is None:
             self.dataset = build_dataset(self.data)
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Training batches of each epoch on each of `world_size` devices, known before there is a trainer.
+
+        Lightning resumes exactly where it counts in steps, but not always where only `max_epochs` is set: a checkpoint
+        of a run that was itself resumed at the end of an epoch may be taken for finished. So give it `max_steps`.
+        """
+        self.setup()
+        return len(LengthBatchSampler(self.dataset.lengths, self.dataset.draw, self.loader_settings, 0, world_size))
 
     def train_dataloader(self) -> ResumableLoader:
         self._loader = ResumableLoader(

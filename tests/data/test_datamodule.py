@@ -154,4 +154,5 @@ def test_data_set_is_built_once(monkeypatch):
     data = ProteinDataModule({"kind": "brittle", "flavour": "salt", "loader": {}})
     data.prepare_data()
     data.setup("fit")
+    assert data.batches_per_epoch() == 4 and data.batches_per_epoch(world_size=3) == 2
     assert built == [{"flavour": "salt"}]
