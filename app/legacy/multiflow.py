@@ -3,7 +3,6 @@
 Names in, names out; optimizer state by parameter; quirks as switches of the recipe.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from app.errors import UserError
 from app.legacy import multiflow_names as names
 from app.legacy.multiflow_config import resolve, to_config, to_recipe
 from app.legacy.unpickle import load_checkpoint
+from app.structure.atomic import replacing
 from app.training.module import CodesignModule
 from app.training.recipe import parse_recipe
 
@@ -149,14 +149,10 @@ def export(module: CodesignModule, folder: str | Path, optimizer: torch.optim.Op
         "hparams_name": "kwargs",
         "hyper_parameters": {"cfg": OmegaConf.create(config), "dataset_cfg": OmegaConf.create({})},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, write in {
-        "config.yaml": lambda path: OmegaConf.save(OmegaConf.create(config), path),
-        "last.ckpt": lambda path: torch.save(checkpoint, path),
-    }.items():
-        aside = folder / f".{name}.part"
-        write(aside)
-        os.replace(aside, folder / name)
+    with replacing(folder / "config.yaml") as aside:
+        OmegaConf.save(OmegaConf.create(config), aside)
+    with replacing(folder / "last.ckpt") as aside:
+        torch.save(checkpoint, aside)
     return folder / "last.ckpt"
 
 
