@@ -89,7 +89,7 @@ def test_every_entry_is_sound(shared):
 def test_sequences_and_numbers_are_those_of_the_residue_table(shared):
     compared = 0
     for path in sorted((shared / "structures").glob("*.cif.gz")):
-        block = CIFFile.read(io.StringIO(gzip.open(path, "rt").read())).block
+        block = CIFFile.read(io.StringIO(gzip.decompress(path.read_bytes()).decode())).block
         if "pdbx_poly_seq_scheme" not in block:
             continue
         table = block["pdbx_poly_seq_scheme"]

@@ -1,0 +1,31 @@
+"""`python -m app COMMAND`: everything that is neither training nor inference."""
+
+from app import environment
+
+environment.prepare()
+
+import typer  # noqa: E402 - torch may be imported from here on
+
+from app.cli.data import data_app  # noqa: E402
+from app.config.entry import run  # noqa: E402
+
+cli = typer.Typer(
+    help="Trunkline: data and tools. Training is train.py, inference infer.py.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.add_typer(data_app, name="data")
+
+
+@cli.callback()
+def _commands() -> None:
+    """Keeps `data` a command of its own even while it is the only one."""
+
+
+def main(arguments: list[str]) -> int | None:
+    return cli(arguments, prog_name="python -m app")
+
+
+if __name__ == "__main__":
+    run(main)
