@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -13,16 +12,9 @@ from app.__main__ import cli
 from app.data.check import check
 from app.data.structures_settings import StructuresSettings
 from app.errors import UserError
-from app.structure.write import write_pdb
+from tests.data.made_structures import write
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def write(path: Path, length: int) -> Path:
-    atom37 = np.zeros((length, 37, 3), dtype=np.float32)
-    atom37[:, :3] = np.random.default_rng(length).normal(scale=20, size=(length, 3, 3)).round(3)
-    write_pdb(path, atom37, np.zeros(length, dtype=int), np.ones(length, dtype=int), np.arange(length))
-    return path
 
 
 @pytest.fixture

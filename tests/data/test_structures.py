@@ -3,36 +3,17 @@
 import gzip
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from app.data import cache, preprocess
-from app.data.preprocess import Job, prepare_all
 from app.data.structures import StructureDataset, summary, survey
 from app.data.structures_settings import StructuresSettings
 from app.errors import UserError
-from app.structure.write import write_pdb
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def write(path: Path, *lengths: int, aatype: int = 0, seed: int = 0) -> Path:
-    """A file with one chain of each length."""
-    total = sum(lengths)
-    atom37 = np.zeros((total, 37, 3), dtype=np.float32)
-    atom37[:, :3] = np.random.default_rng(seed).normal(scale=20, size=(total, 3, 3)).round(3)
-    chain_idx = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-    res_idx = np.concatenate([np.arange(1, length + 1) for length in lengths])
-    write_pdb(path, atom37, np.full(total, aatype), chain_idx, res_idx)
-    return path
+from tests.data.made_structures import write
 
 
 @pytest.fixture
@@ -150,111 +131,6 @@ def test_pickles_small_and_works_in_a_loader_worker(settings):
     assert torch.equal(pickle.loads(content)[1]["trans_1"], dataset[1]["trans_1"])
 
 
-def test_parallel_building_gives_the_same(folder, settings, tmp_path):
-    for index in range(8):
-        write(folder / f"more{index}.pdb", 41 + index, seed=index)
-    serial = StructureDataset(settings())
-    parallel = StructureDataset(settings(cache_dir=tmp_path / "other", workers=2))
-    assert serial.names == parallel.names and serial.dropped == parallel.dropped
-    for index in range(len(serial)):
-        assert torch.equal(serial[index]["trans_1"], parallel[index]["trans_1"])
-
-
-def test_killed_build_goes_on_where_it_stopped(tmp_path):
-    for index in range(12):
-        write(tmp_path / "files" / f"{index}.pdb", 500, seed=index)
-    script = f"""
-import sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from pathlib import Path
-from app.data import cache
-from app.data.preprocess import Job, prepare_all
-save = cache.save
-cache.save = lambda *args: (time.sleep(0.3), save(*args))
-prepare_all(sorted(Path({str(tmp_path / "files")!r}).iterdir()), Job(Path({str(tmp_path / "cache")!r}), "separate"), 1)
-"""
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while len(cached(tmp_path)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = cached(tmp_path)
-    assert 3 <= len(before) < 12
-    dataset = StructureDataset(StructuresSettings(path=tmp_path / "files", cache_dir=tmp_path / "cache", workers=1))
-    after = cached(tmp_path)
-    assert len(dataset) == 12 and len(after) == 12
-    assert {path: after[path] for path in before} == before, "what was there is not redone"
-
-
-def test_workers_end_with_a_killed_parent(tmp_path):
-    for index in range(10):
-        write(tmp_path / "files" / f"{index}.pdb", 50, seed=index)
-    script = tmp_path / "build.py"
-    script.write_text(f"""
-import sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from pathlib import Path
-from app.data import preprocess
-class Slow(preprocess.Job):
-    @property
-    def chains(self):
-        import multiprocessing, os
-        if multiprocessing.parent_process() is not None:
-            Path({str(tmp_path)!r}, f"worker.{{os.getpid()}}").touch()
-            time.sleep(600)
-        return "separate"
-    @chains.setter
-    def chains(self, value): pass
-if __name__ == "__main__":
-    files = sorted(Path({str(tmp_path / "files")!r}).iterdir())
-    preprocess.prepare_all(files, Slow(Path({str(tmp_path / "cache")!r}), "separate"), 2)
-""")
-    process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("worker.*"))) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    workers = [int(path.suffix[1:]) for path in tmp_path.glob("worker.*")]
-    assert len(workers) == 2
-    process.kill()
-    process.wait()
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_running, workers))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-class DeadlyPath:
-    """Names a file whose reading kills any process but the one that made the path."""
-
-    def __init__(self, path):
-        self.path, self.owner = path, os.getpid()
-
-    def __fspath__(self):
-        if os.getpid() != self.owner:
-            os._exit(9)
-        return str(self.path)
-
-    __str__ = __fspath__
-
-
-def test_a_file_that_kills_its_worker_is_dropped_and_the_rest_is_made(tmp_path):
-    paths = [write(tmp_path / f"{index}.pdb", 50, seed=index) for index in range(9)]
-    paths[4] = DeadlyPath(paths[4])
-    prepared = prepare_all(paths, Job(tmp_path / "cache", "separate"), processes=2, show_progress=False)
-    errors = [result.record["error"] for result in prepared]
-    assert "worker process died" in errors[4]
-    assert [error for index, error in enumerate(errors) if index != 4] == [None] * 8
-
-
 def test_a_defect_met_in_one_file_drops_it(settings, monkeypatch):
     real = preprocess.read_content
 
@@ -296,16 +172,6 @@ def test_cache_folder_that_is_a_file(settings, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match=r"taken.* set cache_dir"):
         StructureDataset(settings(cache_dir=tmp_path / "taken"))
-
-
-def test_leftovers_of_killed_writers_are_removed_once_old(tmp_path):
-    fresh, old = (tmp_path / "v1" / "ab" / f".{name}.safetensors.1.tmp" for name in ("fresh", "old"))
-    fresh.parent.mkdir(parents=True)
-    fresh.touch()
-    old.touch()
-    os.utime(old, (0, 0))
-    cache.remove_leftovers(tmp_path)
-    assert fresh.exists() and not old.exists()
 
 
 def test_settings_contradict_each_other():
