@@ -30,9 +30,11 @@ MODIFIED_TO_PARENT = {
     "MSE": "MET", "SEC": "CYS", "PYL": "LYS", "CSO": "CYS", "CME": "CYS", "CSD": "CYS", "CSX": "CYS", "OCS": "CYS",
     "SEP": "SER", "TPO": "THR", "PTR": "TYR", "HYP": "PRO", "MLY": "LYS", "M3L": "LYS", "KCX": "LYS", "LLP": "LYS",
     "ALY": "LYS", "PCA": "GLU", "CGU": "GLU", "FME": "MET", "MHO": "MET", "HIC": "HIS", "NEP": "HIS", "TYS": "TYR",
-    "AGM": "ARG", "DDZ": "ALA", "SNN": "ASN", "GL3": "GLY", "SMC": "CYS", "CAS": "CYS", "YCM": "CYS", "TRQ": "TRP",
+    "HSD": "HIS", "HSE": "HIS", "HSP": "HIS", "HID": "HIS", "HIE": "HIS", "HIP": "HIS", "CYX": "CYS", "CYM": "CYS",
+    "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "AGM": "ARG", "DDZ": "ALA", "SNN": "ASN", "GL3": "GLY", "SMC": "CYS", "CAS": "CYS", "YCM": "CYS", "TRQ": "TRP",
 }  # fmt: skip
-"""Modified residues read as the residue they were made from (PDB chemical components, `_chem_comp.mon_nstd_parent`)."""
+"""Modified residues read as the residue they were made from (PDB chemical components, `_chem_comp.mon_nstd_parent`), and
+the names by which simulation programs tell protonation states apart."""
 
 
 def index_of(residue_name: str) -> int:
