@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning import LightningDataModule
+from pydantic import BaseModel, ConfigDict
 
 from app.config.validate import parse
 from app.data.batching import LengthBatchSampler
@@ -12,10 +13,16 @@ from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
 
 
+class DemoSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: str = "train"
+
+
 def _demo(values: dict) -> ProteinDataset:
     from app.data.demo_dataset import DemoDataset
 
-    return DemoDataset(**values)
+    return DemoDataset(parse(DemoSettings, values, "data").split)
 
 
 def _structures(values: dict) -> ProteinDataset:
