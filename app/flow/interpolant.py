@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from app.chem.residues import NUM_TOKENS
+from app.devices import full_precision
 from app.flow import igso3, rotations, tokens, translations
 from app.flow.settings import FlowSettings
 from app.geometry.rotations import identity
@@ -29,24 +30,30 @@ def draw_times(size: int, settings: FlowSettings, generator: torch.Generator | N
 def corrupt(batch: ProteinBatch, settings: FlowSettings, generator: torch.Generator | None = None) -> NoisyBatch:
     """The batch at random times along the paths from noise to data, on the batch's device.
 
-    All randomness comes from `generator`, a CPU one whatever the device, so that a seed means the same noise everywhere.
+    All randomness comes from `generator`, a CPU one whatever the device: a seed means the same noise everywhere.
     Residues outside diffuse_mask keep their clean frames and tokens; padding gets zeros and identity rotations.
+    Coordinates are float32 whatever the autocast around.
     """
+    with full_precision(batch.device):
+        return _corrupt(batch, settings, generator)
+
+
+def _corrupt(batch: ProteinBatch, settings: FlowSettings, generator: torch.Generator | None) -> NoisyBatch:
     size, length = batch.res_mask.shape
     device = batch.device
 
     structure_t, token_t = (t.to(device) for t in draw_times(size, settings, generator))
-    moving = batch.diffuse_mask * batch.res_mask
-    moves = moving.bool()
+    moves = (batch.diffuse_mask * batch.res_mask).bool()
 
     trans_t = batch.trans_1
     if settings.corrupt_translations:
         gaussian = torch.randn(size, length, 3, generator=generator).to(device)
-        noise = translations.centred_noise(gaussian, batch.res_mask, settings.translation_noise)
         if settings.batch_transport:
             noise = translations.pair_by_transport(
-                noise, batch.trans_1, batch.res_mask, inverse=settings.invert_transport
+                gaussian * settings.translation_noise, batch.trans_1, batch.res_mask, inverse=settings.invert_transport
             )
+        else:
+            noise = translations.centred_noise(gaussian, batch.res_mask, settings.translation_noise)
         trans_t = translations.interpolate(structure_t, noise, batch.trans_1)
     trans_t = torch.where(moves[..., None], trans_t, batch.trans_1) * batch.res_mask[..., None]
 

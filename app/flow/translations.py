@@ -1,4 +1,4 @@
-"""Translations: centred Gaussian noise, straight paths, optimal-transport pairing within a batch. Angstrom throughout."""
+"""Translations: centred Gaussian noise, straight paths, optimal-transport pairing within a batch. All in angstrom."""
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -15,9 +15,10 @@ def centred_noise(gaussian: Tensor, mask: Tensor, scale: float) -> Tensor:
 def pair_by_transport(noise: Tensor, data: Tensor, mask: Tensor, *, inverse: bool = False) -> Tensor:
     """Noise reassigned among the examples and rotated so that the total distance to the data is least.
 
-    noise, data: [B, N, 3], mask: [B, N] of the data. Each noise is superposed on each example, the mean CA distance is
-    the cost, and the assignment is optimal (minibatch optimal transport: Tong et al. 2023; with rigid alignment:
-    Klein et al. 2023). Returns [B, N, 3]. On the CPU: B^2 superpositions of small matrices and scipy's assignment.
+    noise, data: [B, N, 3], mask: [B, N] of the data. Noise is wanted on all rows, unmasked, since it may go to any
+    example. Each noise is superposed on each example, which centres it over that example's mask; the cost is the mean
+    CA distance, and the assignment is optimal (minibatch optimal transport: Tong et al. 2023; with rigid alignment:
+    Klein et al. 2023), found by scipy on the CPU. Returns [B, N, 3], anything finite outside the mask.
     inverse: Multiflow's quirk, example i gets the noise whose number is the example that noise i belongs to.
     """
     size, length = mask.shape
