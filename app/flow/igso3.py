@@ -20,7 +20,7 @@ _MAX_TERMS = 4096
 def angle_table(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Angles [G] in [0, pi] and the cumulative distribution [G] there, float64.
 
-    Kept in memory: for one sigma the series takes milliseconds, so there is no file that could be stale or tampered with.
+    Kept in memory: the series takes milliseconds for a sigma, so there is no file that could be stale or tampered with.
     """
     edges = np.linspace(0.0, np.pi, _GRID + 1)
     middle = 0.5 * (edges[1:] + edges[:-1])

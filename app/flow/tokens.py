@@ -1,5 +1,5 @@
-"""Residue types as a discrete flow (Campbell et al. 2024, section 4): a clean token is replaced, with probability 1 - t, by
-the mask token ("masking") or by one of the twenty residue types at random ("uniform").
+"""Residue types as a discrete flow (Campbell et al. 2024, section 4): with probability 1 - t a clean token gives way to
+the mask token ("masking") or to one of the twenty residue types at random ("uniform").
 
 Every function takes the uniform random numbers it consumes, so that a sampler decides where they come from.
 """
@@ -27,7 +27,7 @@ def noise_tokens(kind: str, uniform: Tensor) -> Tensor:
 
 
 def residue_probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """Softmax over the twenty residue types, [B, N, 20 or 21] -> [B, N, 21] with 0 for the mask token, which is last."""
+    """Softmax over the twenty residue types, [B, N, 20 or 21] -> [B, N, 21]; 0 for the mask token, the last."""
     estimate = torch.softmax(logits[..., :NUM_AATYPES].float() / temperature, dim=-1)
     return F.pad(estimate, (0, 1))
 
@@ -43,11 +43,12 @@ def step_probabilities(
     noise: float,
     resample_unmasked: bool = False,
 ) -> Tensor:
-    """Distribution [B, N, 21] of the tokens at t + step given those at t: one Euler step of the jump process.
+    """Weights [B, N, 21] of the tokens at t + step given those at t: one Euler step of the jump process.
 
-    The rates are those of Campbell et al. 2024 with detailed-balance noise of strength `noise`. With masking, only masked
-    tokens jump to residue types and all others fall back to the mask at rate `noise`. resample_unmasked: Multiflow's
-    quirk, residues that are already there jump to other types at the rate of masked ones.
+    They sum to 1 unless the step is too large for its rates; then to more, and `draw` takes their proportions. Rates
+    are those of Campbell et al. 2024 with detailed-balance noise of strength `noise`. With masking, only masked tokens
+    jump to residue types and all others fall back to the mask at rate `noise`. resample_unmasked: Multiflow's quirk,
+    residues that are already there jump to other types at the rate of masked ones.
     """
     estimate = residue_probabilities(logits, temperature)
     masked = tokens == MASK_TOKEN
@@ -91,10 +92,10 @@ def purity_step(
 ) -> Tensor:
     """Tokens [B, N] at t + step, unmasking the most certain positions first (Campbell et al. 2024, appendix F).
 
-    How many are unmasked is binomial over the masked ones with p = min(1, step (1 + noise t) / (1 - t)); afterwards every
-    token is masked again with probability step x noise. uniform: [4, B, N]. mask: [B, N], positions that take part.
-    At low temperature many certainties are 1 to the last digit; their order must not hang on rounding, which differs
-    between batch sizes and devices, so near-ties are broken by the random numbers.
+    How many are unmasked is binomial over the masked ones with p = min(1, step (1 + noise t) / (1 - t)); then every
+    token is masked again with probability step x noise. uniform: [4, B, N]. mask: [B, N], positions that may be
+    unmasked. At low temperature many certainties are 1 to the last digit; their order must not hang on rounding, which
+    differs between batch sizes and devices, so near-ties are broken by the random numbers.
     """
     count_u, token_u, tie_u, remask_u = uniform
     estimate = residue_probabilities(logits, temperature)

@@ -21,10 +21,10 @@ def backbone_atoms(frames: Frames) -> Tensor:
 def to_atom37(frames: Frames, peptide_bond: Tensor | None = None, *, oxygen: str = "planar") -> Tensor:
     """N, CA, C, CB and O of ideal residues in these frames; the other atoms are 0.
 
-    frames: [..., N], angstrom. peptide_bond: [..., N] bool, true where the next residue is bonded to this one (None: all
-    but the last). oxygen: "planar" puts it into the plane of the peptide bond, opposite the sum of the directions to CA
-    and to the next N; without a next residue it takes the side of the residue's own N. "collapsed" leaves it on the
-    CA-C axis, where Multiflow's `to_atom37` has it.
+    frames: [..., N], angstrom. peptide_bond: [..., N] bool, true where the next residue is bonded to this one (None:
+    all but the last). oxygen: "planar" puts it into the plane of the peptide bond, opposite the sum of the directions
+    to CA and to the next N; without a next residue it takes the side of the residue's own N. "collapsed" leaves it on
+    the CA-C axis, where Multiflow's `to_atom37` has it.
     Returns [..., N, 37, 3], angstrom.
     """
     rotmats, trans = frames.rotmats, frames.trans

@@ -1,7 +1,8 @@
 """The rotation group SO(3): exponential, logarithm, geodesics, quaternions, uniform sampling.
 
-Rotation vectors are axis times angle in radians, quaternions are (w, x, y, z). Everything is differentiable with finite
-gradients at the identity and at half turns, runs in the dtype given, and needs neither `eigh` nor float64 (MPS has none).
+Rotation vectors are axis times angle in radians, quaternions are (w, x, y, z). Everything is differentiable, gradients
+are finite at the identity and at half turns, the dtype is the one given, and neither `eigh` nor float64 is needed (MPS
+has none).
 """
 
 import torch
@@ -40,8 +41,8 @@ def exp(rotvec: Tensor) -> Tensor:
 def to_quaternion(rotmat: Tensor) -> Tensor:
     """Unit quaternion with w >= 0 of a rotation matrix, [..., 3, 3] -> [..., 4].
 
-    Of the four algebraic forms (each divides by one component) the one with the largest divisor is taken: no division by
-    anything under 1/2, hence accurate at every angle (Shepperd 1978).
+    Of the four algebraic forms, each of which divides by one component, the one with the largest divisor is taken,
+    which is never under 1/2: accurate at every angle (Shepperd 1978).
     """
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = rotmat.flatten(-2).unbind(-1)
     # Row k is 4 q_k (w, x, y, z).
@@ -74,8 +75,8 @@ def from_quaternion(quaternion: Tensor) -> Tensor:
 def log(rotmat: Tensor, half_turn: str = "exact") -> Tensor:
     """Rotation vector of angle in [0, pi], [..., 3, 3] -> [..., 3]. At half turns the sign of the axis is arbitrary.
 
-    half_turn: "exact", or "positive" for Multiflow's logarithm, which within 0.01 rad of a half turn takes the axis with
-    its largest component positive, whatever the sense of the rotation.
+    half_turn: "exact", or "positive" for Multiflow's logarithm, which within 0.01 rad of a half turn takes the axis
+    whose largest component is positive, whatever the sense of the rotation.
     """
     quaternion = to_quaternion(rotmat)
     w, axis = quaternion[..., :1], quaternion[..., 1:]
@@ -108,9 +109,3 @@ def geodesic(t: Tensor, start: Tensor, end: Tensor, half_turn: str = "exact") ->
 def from_gaussian_quaternions(gaussian: Tensor) -> Tensor:
     """Uniform (Haar) rotations from standard normal numbers [..., 4] -> [..., 3, 3] (Shoemake 1992)."""
     return from_quaternion(gaussian)
-
-
-def orthonormalise(rotmat: Tensor) -> Tensor:
-    """The rotation nearest to a slightly drifted one, to second order, by one Newton step of the polar decomposition."""
-    eye = torch.eye(3, device=rotmat.device, dtype=rotmat.dtype)
-    return rotmat @ (1.5 * eye - 0.5 * rotmat.mT @ rotmat)
