@@ -1,7 +1,7 @@
 """Blocks: one a file, all `TrunkState -> TrunkState`, built by name.
 
-To add one: a file here whose name is the block's, with `Block` and `Block.Settings`; a line in `BlockType`; a YAML of the
-same name in recipes/block/.
+To add one: a file here whose name is the block's, with `Block` and `Block.Settings`; a line in `BlockType`; a YAML of
+the same name in recipes/block/.
 """
 
 import enum

@@ -9,7 +9,7 @@ from app.types import TrunkState
 
 
 class BlockSettings(BaseModel):
-    """Sizes every block has; a block type adds its own. Widths that heads do not divide and the like are errors here."""
+    """Sizes every block has; a block type adds its own, and refuses widths that do not fit its heads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -14,8 +14,8 @@ _NORM_EPSILON = 1e-8
 
 
 class InvariantPointAttention(nn.Module):
-    """Multiflow's variant: the pair channel is narrowed to a quarter before it is gathered, and points are laid out as all
-    x, then all y, then all z.
+    """Multiflow's variant: the pair channel is narrowed to a quarter before it is gathered, and points are laid out as
+    all x, then all y, then all z.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class NodeTransition(nn.Module):
 
 
 class EdgeTransition(nn.Module):
-    """Edges updated from themselves and their two nodes, halved in width first (FrameDiff, Yim et al. 2023, appendix I)."""
+    """Edges updated from themselves and their two nodes, narrowed to half (FrameDiff, Yim et al. 2023, app. I)."""
 
     def __init__(self, c_s: int, c_z: int):
         super().__init__()
@@ -45,7 +45,7 @@ class EdgeTransition(nn.Module):
 
 
 class BackboneUpdate(nn.Module):
-    """Frames moved by a small rigid motion read from the nodes, in each frame's own coordinates (AlphaFold 2, alg. 23)."""
+    """Each frame moved, in its own coordinates, by a rigid motion read from its node (AlphaFold 2, algorithm 23)."""
 
     def __init__(self, c_s: int):
         super().__init__()

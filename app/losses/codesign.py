@@ -1,4 +1,4 @@
-"""Multiflow's losses (Campbell et al. 2024, appendix): translations, rotations, tokens, and geometry near the data's end.
+"""Multiflow's losses (Campbell et al. 2024, appendix): translations, rotations, tokens, geometry near the data's end.
 
 Every loss is one number an example, [B], so that logs can sort them by time.
 """
@@ -56,7 +56,7 @@ def losses(
 
 
 def _token_loss(logits: Tensor, truth: Tensor, to_go: Tensor, mask: Tensor, settings: LossSettings) -> Tensor:
-    """Cross-entropy against the clean tokens. A type that the logits have no column for (X without a mask token) is left out."""
+    """Cross-entropy against the clean tokens, [B]. A type without a column (X where no mask token is) is left out."""
     known = truth < logits.shape[-1]
     entropy = F.cross_entropy(
         logits.flatten(0, 1),

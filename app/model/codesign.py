@@ -37,7 +37,7 @@ class ModelSettings(BaseModel):
 
 
 class CodesignModel(nn.Module):
-    """`NoisyBatch -> Prediction`. SE(3)-equivariant: predicted frames move with the noisy ones, logits do not change."""
+    """`NoisyBatch -> Prediction`. SE(3)-equivariant: predicted frames move with the noisy ones, logits do not."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()

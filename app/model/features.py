@@ -17,7 +17,7 @@ def index_embedding(index: Tensor, width: int, max_len: int) -> Tensor:
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """Sines, then cosines of the time at geometrically spaced frequencies (Vaswani et al. 2017). [B, 1] -> [B, width]."""
+    """Sines, then cosines of t at geometrically spaced frequencies (Vaswani et al. 2017). [B, 1] -> [B, width]."""
     half = width // 2
     frequency = torch.exp(
         torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(TIME_SCALE) / (half - 1))

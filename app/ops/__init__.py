@@ -1,1 +1,1 @@
-"""Operations: parameter-free functions, one folder each; `reference.py` is plain PyTorch and judges every other backend."""
+"""Operations: functions without parameters, one folder each; `reference.py`, plain PyTorch, judges all backends."""

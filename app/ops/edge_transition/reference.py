@@ -1,4 +1,4 @@
-"""Edge transition: a three-layer MLP with a residual over each edge joined with its two nodes (FrameDiff, Yim et al. 2023)."""
+"""Edge transition: an MLP with a residual over each edge joined with its two nodes (FrameDiff, Yim et al. 2023)."""
 
 import torch
 import torch.nn.functional as F

@@ -30,10 +30,10 @@ def invariant_point_attention(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Attention whose logits add scalar products, a bias from the edges, and distances between points in global space.
 
-    q, k, v: [B, N, H, C]. q_points, k_points: [B, N, H, P, 3] and v_points: [B, N, H, Pv, 3] in local coordinates, in the
-    frames' unit. edge: [B, N, N, c_z], with the layers that make the pair bias, [H, c_z] and [H], and narrow the pair
-    values, [c_d, c_z] and [c_d]. point_weight: [H], positive weight of the squared distances, all constants but the
-    head's own gamma left out. frames: [B, N]. node_mask: [B, N]. dropout: rate on the logits.
+    q, k, v: [B, N, H, C]. q_points, k_points: [B, N, H, P, 3] and v_points: [B, N, H, Pv, 3] in local coordinates, in
+    the frames' unit. edge: [B, N, N, c_z], with the layers that make the pair bias, [H, c_z] and [H], and narrow the
+    pair values, [c_d, c_z] and [c_d]. point_weight: [H], positive weight of the squared distances, all constants but
+    the head's own gamma left out. frames: [B, N]. node_mask: [B, N]. dropout: rate on the logits.
     Returns scalars [B, N, H, C], points [B, N, H, Pv, 3] in local coordinates, pair values [B, N, H, c_d].
     """
     width, num_points = q.shape[-1], q_points.shape[-2]
