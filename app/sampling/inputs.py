@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -92,6 +93,7 @@ def prepare(
     position = torch.arange(length, device=device).expand(size, length)
     res_mask = given.get("res_mask", torch.ones(size, length, device=device)).float()
     diffuse_mask = given.get("diffuse_mask", torch.ones_like(res_mask)).float()
+    _refuse_incomplete(res_mask, diffuse_mask, given)
     chain_idx = given.get("chain_idx", torch.ones_like(position)).long()
     file_idx = given.get("res_idx", position + 1).long()
     bond = (chain_idx[:, 1:] == chain_idx[:, :-1]) & (file_idx[:, 1:] == file_idx[:, :-1] + 1) & (res_mask[:, 1:] > 0)
@@ -163,15 +165,24 @@ def _shape(given: dict[str, Tensor], lengths: Sequence[int] | None) -> tuple[int
     size, length = next(iter(shapes.values()))
     if size < 1 or length < 1 or (lengths is not None and min(lengths) < 1):
         raise UserError("a design needs at least one residue: lengths and tensors must not be empty")
-    if "aatypes_1" in given and not ((given["aatypes_1"] >= 0) & (given["aatypes_1"] < NUM_TOKENS)).all():
-        raise UserError(f"aatypes_1 holds values outside 0..{NUM_TOKENS - 1}")
+    for name in ("aatypes_0", "aatypes_1"):
+        if name in given and not ((given[name] >= 0) & (given[name] < NUM_TOKENS)).all():
+            raise UserError(f"{name} holds values outside 0..{NUM_TOKENS - 1}")
     return size, length
+
+
+def _refuse_incomplete(res_mask: Tensor, diffuse_mask: Tensor, given: dict[str, Tensor]) -> None:
+    if not (res_mask > 0).any(-1).all():
+        raise UserError("res_mask leaves a design without any residue: each needs at least one")
+    absent = [name for name in ("trans_1", "rotmats_1", "aatypes_1") if name not in given]
+    if absent and ((res_mask > 0) & (diffuse_mask == 0)).any():
+        raise UserError(f"diffuse_mask keeps residues as they are, but nothing says how: give {' and '.join(absent)}")
 
 
 def _seeds(seed: int | Sequence[int], size: int) -> list[int]:
     """One seed a design; a single one is counted on from."""
-    if isinstance(seed, int):
-        return [seed + index for index in range(size)]
+    if isinstance(seed, Integral):
+        return [int(seed) + index for index in range(size)]
     if len(seed) != size:
         raise UserError(f"seed: {len(seed)} seeds for {size} designs; give one a design, or a single one")
     return list(seed)

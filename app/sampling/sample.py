@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from app.chem.residues import MASK_TOKEN, NUM_TOKENS
+from app.devices import full_precision
 from app.errors import UserError
 from app.flow import rotations, tokens, translations
 from app.sampling.inputs import Start, Task, prepare, sampler_of, task_of
@@ -40,7 +41,7 @@ def sample(
 ) -> Trajectory:
     """Designs from noise in `steps` model calls.
 
-    model: called with a NoisyBatch on `device` (default: where its parameters are, else the CPU), in eval mode.
+    model: called with a NoisyBatch on `device` (default: where its parameters are, else the CPU). To be in eval mode.
     sampler: "euler", "multiflow_legacy", or settings. seed: one a design, or of the first, the others counting on from
     it; a design depends on its own seed only. lengths: residues of each design, where no tensor gives the shape.
     keep_path: keep every point of the way, else the last. on_step: called with the number of model calls made so far.
@@ -82,9 +83,10 @@ def sample(
             clean.add(estimate, prediction.pred_aatypes)
             estimate, _ = start.keep_given(estimate, aatypes)
             trans_sc, logits_sc = estimate.trans, _previous_logits(start, sampler, prediction.pred_logits)
-            moved = _euler_step(
-                start, sampler, t, times[call + 1] - t, frames, aatypes, estimate, prediction.pred_logits
-            )
+            with full_precision(frames.trans.device):
+                moved = _euler_step(
+                    start, sampler, t, times[call + 1] - t, frames, aatypes, estimate, prediction.pred_logits
+                )
             frames, aatypes = start.keep_given(*moved)
         path.add(frames, aatypes)
         if on_step is not None:
@@ -149,7 +151,10 @@ def _euler_step(
         rate=sampler.rotation_rate,
         half_turn=sampler.half_turn,
     )
-    rates = {"temperature": sampler.token_temperature, "noise": sampler.token_noise}
+    noise = sampler.token_noise
+    if sampler.tokens == "uniform" and sampler.sequence == "sampled" and step >= 1 - t:
+        noise = 0.0  # what noise does in the last step would stay; where it masks, the last call fills in
+    rates = {"temperature": sampler.token_temperature, "noise": noise}
     if sampler.token_step == "purity":
         uniform = start.draws.uniform(4).movedim(-1, 0)
         aatypes = tokens.purity_step(logits, aatypes, t, step, uniform, mask=start.moves, **rates)
