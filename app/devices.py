@@ -12,19 +12,20 @@ from app.errors import UserError
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
 
 
-def choose(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes a CUDA GPU, else a Mac's GPU (mps), else the CPU.
+def choose(name: str = "auto", key: str = "device") -> torch.device:
+    """The device of that name; "auto" takes a CUDA GPU, else a Mac's GPU (mps), else the CPU. "gpu" means "cuda".
 
-    Raises UserError for an unknown name and for a device that is not available.
+    key: the setting that gave the name. Raises UserError for an unknown name and for a device that is not available.
     """
+    given, name = name, "cuda" if name == "gpu" else name
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, there in available.items() if there))
     if name not in available:
-        raise UserError(f"device={name} is unknown: use one of {', '.join(get_args(DeviceName))}")
+        raise UserError(f"{key}={given} is unknown: use one of {', '.join(get_args(DeviceName))}")
     if not available[name]:
         usable = ", ".join(device for device, there in available.items() if there)
-        raise UserError(f"device={name} is not available here: use device=auto, or one of {usable}")
+        raise UserError(f"{key}={given} is not available here: use {key}=auto, or one of {usable}")
     return torch.device(name)
 
 

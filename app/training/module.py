@@ -1,5 +1,7 @@
 """The LightningModule: noise a batch, predict the clean one, take the losses."""
 
+from typing import Any
+
 import lightning
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from app.flow.interpolant import corrupt
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
+from app.training.guard import refuse_not_finite
+from app.training.loops import at_start_of_epoch
 from app.training.recipe import Recipe, parse_recipe
 from app.types import NoisyBatch, ProteinBatch
 
@@ -31,19 +35,23 @@ class CodesignModule(lightning.LightningModule):
         self.restored_epoch = self.restored_step = 0  # of the checkpoint the weights came from
 
     def losses(self, batch: NoisyBatch) -> dict[str, Tensor]:
-        """trans_loss, rots_vf_loss, aatypes_loss, auxiliary_loss, train_loss of the model on a noisy batch, each [B]."""
+        """trans_loss, rots_vf_loss, aatypes_loss, auxiliary_loss, train_loss of the model on a batch, each [B]."""
         return losses(self.model(batch), batch, self.recipe.loss, self.recipe.flow.half_turn)
 
-    def training_step(self, batch: ProteinBatch, batch_idx: int) -> Tensor:
+    def on_before_batch_transfer(self, batch: ProteinBatch, dataloader_idx: int) -> ProteinBatch:
+        refuse_not_finite(batch)
+        return batch
+
+    def training_step(self, batch: ProteinBatch, batch_idx: int) -> dict[str, Any]:
+        """The mean loss, and for the log every example's losses [B] and times [B]."""
         noisy = self.noisy(batch, self._generator(batch_idx))
         by_example = self.losses(noisy)
-        self.report(by_example, noisy)
-        return by_example["train_loss"].mean()
-
-    def report(self, by_example: dict[str, Tensor], batch: NoisyBatch) -> None:
-        """Losses of a step to the log: means."""
-        for name, values in by_example.items():
-            self.log(f"train/{name}", values.mean(), batch_size=len(values))
+        return {
+            "loss": by_example["train_loss"].mean(),
+            "losses": {name: values.detach() for name, values in by_example.items()},
+            "structure_t": noisy.r3_t[:, 0],
+            "token_t": noisy.cat_t[:, 0],
+        }
 
     def noisy(self, batch: ProteinBatch, generator: torch.Generator) -> NoisyBatch:
         """The batch noised; in a share of the steps with the model's own first estimate to condition on."""
@@ -66,14 +74,15 @@ class CodesignModule(lightning.LightningModule):
         return torch.Generator().manual_seed(noise_seed)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = self.recipe.optimizer
-        return torch.optim.AdamW(
-            self.model.parameters(),
-            lr=optimizer.lr,
-            weight_decay=optimizer.weight_decay,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-        )
+        return torch.optim.AdamW(self.model.parameters(), **self._optimizer_settings())
+
+    def _optimizer_settings(self) -> dict[str, Any]:
+        return self.recipe.optimizer.model_dump()
+
+    def on_train_start(self) -> None:
+        """A restored optimizer brings along the settings it had; those of the recipe, which may have changed, hold."""
+        for group in self.optimizers().param_groups:
+            group.update(self._optimizer_settings())
 
     def sample(self, **arguments) -> Trajectory:
         """Designs with the recipe's sampler; takes what `app.sampling.sample` takes."""
@@ -85,3 +94,8 @@ class CodesignModule(lightning.LightningModule):
             "version": __version__,
             "recipe": self.recipe.model_dump(mode="json"),
         }
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """A checkpoint of another program has no counters that Lightning's loops would understand."""
+        if checkpoint["loops"] is None:
+            checkpoint["loops"] = at_start_of_epoch(self.trainer, checkpoint["epoch"], checkpoint["global_step"])

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.config.validate import parse
+from app.devices import DeviceName
 from app.flow.settings import FlowSettings
 from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
@@ -27,7 +28,7 @@ class OptimizerSettings(_Settings):
 class TrainerSettings(_Settings):
     """What Lightning's Trainer is given."""
 
-    accelerator: Literal["auto", "cpu", "mps", "gpu"] = "auto"
+    accelerator: DeviceName | Literal["gpu"] = "auto"
     devices: int | Literal["auto"] = 1
     num_nodes: int = Field(1, gt=0)
     strategy: str = "auto"
@@ -37,8 +38,16 @@ class TrainerSettings(_Settings):
     accumulate: int = Field(1, gt=0, description="batches an optimizer step")
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
     checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
+    keep_checkpoints: int | None = Field(3, gt=0, description="how many of them stay, the newest; null: all")
     log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
     deterministic: bool = False
+
+    @field_validator("max_steps", "max_epochs")
+    @classmethod
+    def _some(cls, limit: int) -> int:
+        if limit == 0:
+            raise ValueError("0 is no training; -1 is no limit")
+        return limit
 
 
 class LoggerSettings(_Settings):

@@ -1,0 +1,136 @@
+"""Checkpoints, ours and Multiflow's: told by their content, checked, and turned into modules.
+
+Nothing in a file is run: see `safe_load`. A checkpoint's recipe is plain data that the recipe's own checks must accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from app.config.validate import parse
+from app.devices import choose
+from app.errors import UserError
+from app.training import safe_load
+from app.training.module import FORMAT, CodesignModule
+from app.training.recipe import OptimizerSettings
+
+
+@dataclass
+class Opened:
+    """A checkpoint that was read and found whole."""
+
+    path: Path
+    module: CodesignModule  # with the weights, in eval mode, on the CPU
+    recipe: dict  # plain data, defaults filled in; Multiflow's says nothing of where the data are
+    state: dict[str, Any]  # what Lightning's Trainer restores a run from
+    ours: bool
+
+    @property
+    def epoch(self) -> int:
+        return self.module.restored_epoch
+
+    @property
+    def step(self) -> int:
+        return self.module.restored_step
+
+
+def load_module(path: str | Path, device: str | torch.device = "cpu") -> CodesignModule:
+    """The module of a checkpoint, ours or Multiflow's, in eval mode; `.recipe` is how it was trained.
+
+    device: as `app.devices.choose` takes it, "cuda:1", or a torch.device. `.restored_epoch` and `.restored_step` tell
+    how far it had been trained. Raises UserError as `open_checkpoint` does, and for a device that is not there.
+    """
+    by_name = isinstance(device, str) and ":" not in device
+    return open_checkpoint(path).module.to(choose(device) if by_name else torch.device(device))
+
+
+def open_checkpoint(path: str | Path) -> Opened:
+    """Read a checkpoint, ours or Multiflow's.
+
+    Raises UserError for a file that is missing, cut off, no checkpoint, or of a newer Trunkline; for one that names a
+    class that does not belong there (nothing in it is run); for a recipe that is not valid; and for parameters that are
+    missing, unexpected or of another shape, all of them listed.
+    """
+    path = Path(path)
+    checkpoint = _read(path)
+    if "trunkline" in checkpoint:
+        return _ours(checkpoint, path)
+    from app.legacy import multiflow
+
+    if not multiflow.is_multiflow(checkpoint):
+        keys = ", ".join(map(str, list(checkpoint)[:8])) or "nothing"
+        raise UserError(f"{path}: neither a Trunkline nor a Multiflow checkpoint, it holds {keys}")
+    loaded = multiflow.convert(checkpoint, path)
+    recipe = loaded.recipe
+    if loaded.optimizer_state:
+        group = loaded.optimizer_state["param_groups"][0]
+        settings = {name: group[name] for name in recipe["optimizer"] if name in group}
+        recipe["optimizer"] = parse(OptimizerSettings, settings, "optimizer").model_dump(mode="json")
+    state = {
+        "pytorch-lightning_version": lightning.__version__,
+        "epoch": loaded.epoch,
+        "global_step": loaded.global_step,
+        "state_dict": loaded.module.state_dict(),
+        "optimizer_states": [loaded.optimizer_state] if loaded.optimizer_state else [],
+        "lr_schedulers": [],
+        "callbacks": {},
+        "loops": None,  # the module has Lightning begin at the start of the epoch
+    }
+    return Opened(path, loaded.module, recipe, state, ours=False)
+
+
+def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
+    """What keeps `given` from being loaded as `wanted`: parameters missing, unexpected, or of another shape."""
+    found = [f"missing {name}" for name in wanted if not isinstance(given.get(name), Tensor)]
+    found += [f"unexpected {name}" for name in given if name not in wanted]
+    found += [
+        f"{name} has shape {list(given[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if isinstance(given.get(name), Tensor) and given[name].shape != tensor.shape
+    ]
+    return found
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Fill all parameters. Raises UserError where they do not all fit, listing those that do not."""
+    if wrong := faults(module.state_dict(), weights):
+        raise UserError(f"{path}: its parameters do not fit the model: {'; '.join(wrong)}")
+    module.load_state_dict(weights)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return safe_load.load(path)
+    except safe_load.Refused:  # Multiflow's hold OmegaConf's containers, which have stand-ins there
+        from app.legacy.unpickle import load_checkpoint
+
+        return load_checkpoint(path)
+
+
+def _ours(checkpoint: dict, path: Path) -> Opened:
+    about, weights = checkpoint["trunkline"], checkpoint.get("state_dict")
+    if not isinstance(about, dict) or not isinstance(about.get("format"), int) or not isinstance(weights, dict):
+        raise UserError(f"{path}: damaged, what it says of itself cannot be read")
+    if about["format"] > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer Trunkline ({about.get('version')}; format {about['format']}, this one reads up"
+            f" to {FORMAT}): upgrade Trunkline"
+        )
+    try:
+        module = CodesignModule(about.get("recipe"))
+    except UserError as error:
+        raise UserError(f"{path}: its recipe is not valid: {error}") from None
+    load_weights(module, weights, path)
+    module.eval()
+    try:
+        module.restored_epoch, module.restored_step = int(checkpoint["epoch"]), int(checkpoint["global_step"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: damaged, it does not tell its epoch and global_step") from None
+    return Opened(path, module, module.recipe.model_dump(mode="json"), checkpoint, ours=True)

@@ -1,0 +1,95 @@
+"""One run of Lightning's Trainer: its devices, callbacks and loggers, from the recipe."""
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from app.data.datamodule import ProteinDataModule
+from app.devices import choose
+from app.errors import UserError
+from app.training.checkpoint import Opened
+from app.training.checkpoint_io import WholeFiles
+from app.training.console import console, say
+from app.training.csv_log import CsvLog
+from app.training.interrupt import StopOnSignal
+from app.training.loggers import build_loggers
+from app.training.metrics import LogMetrics
+from app.training.module import CodesignModule
+from app.training.progress import StepBar, StepLines
+from app.training.recipe import Recipe, TrainerSettings
+from app.training.run_folder import RunFolder
+from app.training.save_checkpoints import SaveCheckpoints
+
+
+class Begin(Callback):
+    """Takes possession of the run's folder, once everything that could be wrong has been found right."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics):
+        self.folder, self.recipe, self.metrics = folder, recipe, metrics
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        plain = self.recipe.model_dump(mode="json")
+        self.folder.begin(plain)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(plain)
+            if isinstance(logger, CsvLog):
+                logger.drop_after(self.metrics.logged_step)
+
+
+def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None) -> tuple[Trainer, int | None]:
+    """Train until the recipe's end or a signal; the trainer and that signal, if there was one.
+
+    resumed: the checkpoint to go on from; its weights, optimizer and counters are restored.
+    Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
+    written, and where training diverges.
+    """
+    recipe = module.recipe
+    settings = recipe.trainer
+    accelerator = accelerator_of(settings)
+    data = ProteinDataModule(recipe.data)
+    if rank_zero_only.rank == 0:
+        data.prepare_data()  # Lightning would do it after it has begun to write
+
+    metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
+    loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
+    callbacks = [metrics, Begin(folder, recipe, metrics), stop]
+    callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
+    if recipe.callbacks.progress_bar:
+        callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_steps=settings.max_steps,
+        max_epochs=settings.max_epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip,
+        deterministic=settings.deterministic,
+        default_root_dir=folder.path,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeFiles(resumed.state if resumed else None)],
+        enable_progress_bar=any(isinstance(callback, StepBar) for callback in callbacks),
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the data module shares the batches out
+        log_every_n_steps=1,  # of metrics logged Lightning's way; there are none
+    )
+    try:
+        trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
+    except (SystemExit, RuntimeError) as error:
+        if stop.received is None:
+            raise
+        say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
+    return trainer, stop.received
+
+
+def accelerator_of(settings: TrainerSettings) -> str:
+    """Lightning's name of the accelerator. Raises UserError where it is not there, or cannot run at that precision."""
+    device = choose(settings.accelerator, key="trainer.accelerator")
+    if device.type == "mps" and settings.precision != "32-true":
+        raise UserError(
+            f"trainer.precision={settings.precision}: a Mac's GPU runs float32 only: trainer.precision=32-true"
+        )
+    return device.type

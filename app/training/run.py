@@ -1,0 +1,127 @@
+"""From the command line to a trained model: a new run, one from given weights, or one that goes on."""
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from app.config.compose import compose, typed_overrides
+from app.config.entry import INTERRUPTED
+from app.errors import UserError
+from app.training import console
+from app.training.checkpoint import Opened, load_weights, open_checkpoint
+from app.training.console import say
+from app.training.fit import fit
+from app.training.module import CodesignModule
+from app.training.recipe import Recipe, parse_recipe
+from app.training.resume import RUN_KEYS, amended_recipe, changes
+from app.training.run_folder import RunFolder
+
+
+@dataclass
+class Plan:
+    """What a command line asks for, checked as far as that goes before anything is built."""
+
+    recipe: Recipe
+    folder: RunFolder
+    resume: Opened | None = None
+    weights: Opened | None = None
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Run `train.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
+    console.set_up()
+    plan = plan_of(arguments)
+    module = build_module(plan)
+    announce(plan, module)
+    if plan.resume and _has_ended(plan):
+        say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
+        return 0
+    trainer, received = fit(module, plan.folder, plan.resume)
+    return conclude(plan, trainer.global_step, received)
+
+
+def plan_of(arguments: Sequence[str]) -> Plan:
+    """Raises UserError for a command line that does not compose, a checkpoint that does not open or does not fit to it,
+    and a folder that is not free."""
+    typed = typed_overrides(arguments)
+    if (resume := typed.get("resume")) is not None:
+        if typed.get("weights") is not None:
+            raise UserError("resume= and weights=: give one; resume goes on with a run, weights starts a new one")
+        return _resumed(Path(resume), typed.get("out"), arguments)
+    config = compose("train", arguments)
+    run = {key: config.pop(key) for key in RUN_KEYS}
+    if run["resume"] is not None:
+        raise UserError(f"resume={run['resume']}: to be typed, not set by a recipe")
+    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])))
+    if rank_zero_only.rank == 0:
+        plan.folder.refuse_other_run()
+    if run["weights"] is not None:
+        plan.weights = open_checkpoint(run["weights"])
+    return plan
+
+
+def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
+    opened = open_checkpoint(path)
+    if not opened.state.get("optimizer_states"):
+        raise UserError(f"resume={path}: holds no optimizer state: start a new run from it by weights={path}")
+    recipe = amended_recipe(opened, arguments)
+    own = RunFolder.of(path)
+    if out is None and own is None:
+        raise UserError(f"resume={path}: not in the folder of a run: say with out=FOLDER where this one is to be")
+    folder = RunFolder(Path(out)) if out is not None else own
+    if rank_zero_only.rank == 0:
+        if own is not None and folder.path.resolve() == own.path.resolve():
+            folder.refuse_newer(path, opened.step)
+        else:
+            folder.refuse_other_run()
+    return Plan(recipe, folder, resume=opened)
+
+
+def build_module(plan: Plan) -> CodesignModule:
+    """The module to train: its first weights depend on the seed alone, or are those given.
+
+    Raises UserError where given weights do not all fit, listing those that do not.
+    """
+    torch.manual_seed(plan.recipe.seed)
+    module = CodesignModule(plan.recipe)
+    if plan.weights:
+        load_weights(module, plan.weights.module.state_dict(), plan.weights.path)
+    return module
+
+
+def announce(plan: Plan, module: CodesignModule) -> None:
+    """Say what is about to run, and in what it differs from the checkpoint that it goes on from."""
+    trainer = plan.recipe.trainer
+    size = sum(parameter.numel() for parameter in module.parameters())
+    say(f"recipe {plan.recipe.name}, {size / 1e6:.2f} million parameters, into {plan.folder.path}")
+    if plan.weights:
+        say(f"weights of {plan.weights.path}, step {plan.weights.step}")
+    if plan.resume:
+        say(f"resuming {plan.resume.path}: epoch {plan.resume.epoch}, step {plan.resume.step}")
+        for key, old, new in changes(plan.resume.recipe, plan.recipe):
+            say(f"  {key}: {old} -> {new}")
+    limits = [f"{name} {n}" for name, n in (("step", trainer.max_steps), ("epoch", trainer.max_epochs)) if n != -1]
+    say(
+        f"until {' or '.join(limits)}"
+        if limits
+        else "until stopped: neither trainer.max_steps nor trainer.max_epochs is given"
+    )
+
+
+def conclude(plan: Plan, step: int, received: int | None) -> int:
+    """Say how it ended and how to go on; the exit status."""
+    if received is None:
+        say(f"done at step {step}: {plan.folder.last}")
+        return 0
+    saved = plan.folder.last.is_file()
+    say(f"interrupted at step {step}" + (f"; go on by: python train.py {plan.folder.resume_hint()}" if saved else ""))
+    return INTERRUPTED if received == signal.SIGINT else 128 + received
+
+
+def _has_ended(plan: Plan) -> bool:
+    trainer = plan.recipe.trainer
+    return plan.resume.step >= trainer.max_steps != -1 or plan.resume.epoch >= trainer.max_epochs != -1

@@ -1,0 +1,94 @@
+"""The folder of a run: what lies where in it, and whose it is.
+
+OUT/recipe.yaml                     the recipe, as plain data
+OUT/metrics.csv                     see csv_log.py
+OUT/checkpoints/last.ckpt           the newest
+OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from app.errors import UserError
+from app.training.files import refuse_unwritable, told_of, write_whole
+
+_STEP = re.compile(r"step-(\d+)\.ckpt")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def checkpoint_of(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:06d}.ckpt"
+
+    def kept(self) -> list[Path]:
+        """The checkpoints named by their step, oldest first."""
+        return sorted((path for path in self.checkpoints.glob("step-*.ckpt") if _step_of(path) >= 0), key=_step_of)
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> RunFolder | None:
+        """The folder whose run wrote a checkpoint, by where it lies; None for one that was taken elsewhere."""
+        checkpoint = Path(os.path.abspath(checkpoint))
+        folder, here = checkpoint.parents[1], Path.cwd()
+        run = cls(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+        return run if checkpoint.parent.name == "checkpoints" and run.recipe.is_file() else None
+
+    def holds_run(self) -> bool:
+        return self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
+
+    def refuse_other_run(self) -> None:
+        """Raises UserError where a run lies here, or where nothing could be written here."""
+        if self.holds_run():
+            go_on = f"go on with it by {self.resume_hint()}, or " if self.last.is_file() else "remove it or "
+            raise UserError(f"out={self.path}: holds another run: {go_on}choose another out=")
+        refuse_unwritable(self.path)
+
+    def refuse_newer(self, checkpoint: Path, step: int) -> None:
+        """Raises UserError where this folder's own run went on beyond `checkpoint`, which resuming here would undo."""
+        refuse_unwritable(self.path)
+        newest = max(map(_step_of, self.kept()), default=-1)
+        if newest > step:
+            raise UserError(
+                f"resume={checkpoint}: its run went on to step {newest}: go on there by {self.resume_hint()}, or give"
+                f" another out= for a run that branches off at step {step}"
+            )
+
+    def resume_hint(self) -> str:
+        return f"resume={shlex.quote(str(self.last))}"
+
+    def begin(self, recipe: dict) -> None:
+        """Make the folder and write down the recipe; remove what a killed run left half-written."""
+        write_whole(self.recipe, lambda file: file.write(yaml.safe_dump(recipe, sort_keys=False).encode()))
+        with told_of(self.checkpoints):
+            self.checkpoints.mkdir(exist_ok=True)
+            for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
+                leftover.unlink(missing_ok=True)
+
+
+def _step_of(path: Path) -> int:
+    match = _STEP.fullmatch(path.name)
+    return int(match[1]) if match else -1

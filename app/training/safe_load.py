@@ -1,0 +1,42 @@
+"""Reading checkpoints without running anything in them: torch's weights-only unpickler, its errors made readable."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from app.errors import UserError
+
+
+class Refused(UserError):
+    """The file names a class or function that may not be in a checkpoint."""
+
+
+def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict:
+    """The checkpoint's dict: plain containers and CPU tensors.
+
+    stand_ins: (object, qualified name): what to build in place of a class that the file names. Anything else that it
+    names is refused before it is looked up.
+
+    Raises UserError for a file that is missing, cut off or no checkpoint; Refused as said.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    try:
+        with torch.serialization.safe_globals(list(stand_ins)):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())
+        for marker in ("Unsupported global: GLOBAL ", "unsupported GLOBAL ", "Unsupported class "):
+            if marker in reason:
+                name = reason.split(marker)[1].split()[0]
+                raise Refused(f"{path}: refused, it names {name}, which no checkpoint needs; nothing was run") from None
+        raise Refused(f"{path}: refused, it is not a plain checkpoint; nothing in it was run") from None
+    except Exception as error:  # torch asserts, unpacks and indexes its way through a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path}: cannot be read, the file is cut off or no checkpoint ({reason})") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+    return checkpoint

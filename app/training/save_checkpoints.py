@@ -1,0 +1,54 @@
+"""When checkpoints are written, under which names, and which of them stay."""
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from app.errors import UserError
+from app.training.checkpoint_io import link
+from app.training.run_folder import RunFolder
+
+
+class SaveCheckpoints(Checkpoint):
+    """`last.ckpt` and `step-000100.ckpt` (two names of one file), every `every` optimizer steps and at the run's end.
+
+    `last.ckpt` is always the newest. Of the others the `keep` newest stay (None: all).
+
+    A checkpoint is only ever written right after an optimizer step, while its batch is ending, the end of the run
+    included: there no gradient is pending, and Lightning's counters say where in the epoch the run stands.
+    """
+
+    def __init__(self, folder: RunFolder, every: int, keep: int | None):
+        self.folder, self.every, self.keep = folder, every, keep
+        self._step = 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
+        step = trainer.global_step
+        if step == self._step:  # gradients are being accumulated
+            return
+        self._step = step
+        if step % self.every == 0 or _is_last_step(trainer):
+            self._save(trainer, module, step)
+
+    def _save(self, trainer: Trainer, module: LightningModule, step: int) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+            raise UserError(
+                f"step {step}: the weights are no longer finite, training diverged: go on from an earlier checkpoint"
+                " with a smaller optimizer.lr or with trainer.gradient_clip=1"
+            )
+        trainer.save_checkpoint(self.folder.last)
+        if trainer.is_global_zero:
+            link(self.folder.last, self.folder.checkpoint_of(step))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        if self.keep is not None:
+            for path in self.folder.kept()[: -self.keep]:
+                path.unlink(missing_ok=True)
+
+
+def _is_last_step(trainer: Trainer) -> bool:
+    last_of_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.should_stop or trainer.global_step == trainer.max_steps or last_of_epoch

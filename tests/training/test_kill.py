@@ -1,0 +1,68 @@
+"""The real train.py, killed with SIGKILL in mid-epoch while data workers read ahead, ends as if it had not been."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from app.training.run import train
+from tests.training import runs
+from tests.training.runs import arguments, assert_same_weights, rows
+
+LIMIT = 300  # seconds
+
+
+def kill_after(step: int, out: Path, process: subprocess.Popen) -> None:
+    """Kill the process once metrics.csv has a line of that step."""
+    deadline = time.monotonic() + LIMIT
+    while not (out / "metrics.csv").exists() or not rows(out) or int(rows(out)[-1]["step"]) < step:
+        assert process.poll() is None, f"it ended before step {step}: {process.communicate()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def killed_at(steps: tuple[int, ...], out: Path, made: list[str]) -> None:
+    """Start the run that `made` describes, kill it at each of the steps, and let it come to its end."""
+    command = [*made, f"out={out}"]
+    for step in steps:
+        with runs.in_own_process(*command) as process:
+            kill_after(step, out, process)
+        assert runs.checkpoint(out)["global_step"] < 10**6  # whole, whenever it was killed
+        command = [f"resume={out / 'checkpoints' / 'last.ckpt'}"]
+    with runs.in_own_process(*command) as process:
+        said, error = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, said + error
+
+
+def test_killed_once(tmp_path):
+    settings = ("trainer.max_steps=60", "trainer.checkpoint_every=2", "trainer.log_every=1")
+    made = arguments(tmp_path, *settings)
+    train([*made, f"out={tmp_path / 'whole'}"])
+    killed_at((9,), tmp_path / "killed", [*made, "data.loader.num_workers=2"])
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_killed_at_several_steps_on_real_structures(tmp_path, shared, accumulate):
+    made = [
+        *runs.MODEL,
+        "data=structures",
+        f"data.path={shared / 'structures'}",
+        f"data.cache_dir={tmp_path / 'cache'}",
+    ]
+    made += ["data.max_length=130", "data.loader.num_workers=2", "data.loader.max_batch_size=2", "trainer=cpu"]
+    made += [f"trainer.accumulate={accumulate}", "trainer.checkpoint_every=3", "trainer.log_every=2"]
+    made += [f"trainer.max_steps={40 // accumulate}"]
+    with runs.in_own_process(*made, f"out={tmp_path / 'whole'}") as process:
+        said, error = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, said + error
+    killed_at(tuple(step // accumulate for step in (8, 16, 26)), tmp_path / "killed", made)
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+    assert len(rows(tmp_path / "whole")) == 20 // accumulate

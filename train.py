@@ -1,0 +1,31 @@
+"""Train a model.
+
+    python train.py recipe=multiflow_legacy data=structures data.path=DIR trainer.max_steps=1000 out=DIR
+    python train.py resume=DIR/checkpoints/last.ckpt trainer.max_steps=2000
+    python train.py weights=FILE recipe=multiflow_legacy data=structures data.path=DIR out=DIR
+
+Writes DIR/checkpoints/last.ckpt, DIR/metrics.csv and DIR/recipe.yaml. Any key of recipes/train.yaml and of the groups
+that it names can be set as key=value, any group chosen as group=option.
+"""
+
+from app import environment
+
+environment.prepare()
+
+from app.config.entry import run  # noqa: E402 - torch may be imported from here on
+
+
+def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        from app.config.compose import options
+
+        groups = "\n".join(f"    {group}: {', '.join(names)}" for group, names in options().items())
+        print(f"{__doc__}\nGroups and their options:\n{groups}")
+        return 0
+    from app.training.run import train
+
+    return train(arguments)
+
+
+if __name__ == "__main__":
+    run(main)
