@@ -53,41 +53,58 @@ def convert(checkpoint: dict, path: Path) -> LegacyCheckpoint:
     """The same for a checkpoint already read. path: where it came from, for messages and for the config beside it."""
     if not is_multiflow(checkpoint):
         raise UserError(f"{path}: not a Multiflow checkpoint, its state dict has no model.node_feature_net")
-    tensors, ignored = {}, []
-    for key, value in checkpoint["state_dict"].items():
-        name = key.removeprefix(_PREFIX)
-        if names.TORSION.search(name) and names.ours(name) is None:
-            ignored.append(key)
-        else:
-            tensors[name] = value
     try:
+        state = {key.removeprefix(_PREFIX): value for key, value in _parameters(checkpoint).items()}
+        tensors = {name: value for name, value in state.items() if not _is_leftover(name)}
         recipe = to_recipe(resolve(_config(checkpoint, path)), tensors)
         module = CodesignModule(parse_recipe(recipe))
         _fill(module, tensors)
+        epoch, step = (_counter(checkpoint, key) for key in ("epoch", "global_step"))
+        saved = checkpoint.get("optimizer_states")
+        optimizer_state = _optimizer_in(saved, module, list(state)) if saved else None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     module.eval()
-    module.restored_epoch, module.restored_step = int(checkpoint.get("epoch", 0)), int(checkpoint.get("global_step", 0))
-    states = checkpoint.get("optimizer_states") or []
+    module.restored_epoch, module.restored_step = epoch, step
     return LegacyCheckpoint(
         module=module,
         recipe=module.recipe.model_dump(mode="json"),
-        optimizer_state=_optimizer_in(states[0], module, list(tensors), path) if states else None,
-        epoch=module.restored_epoch,
-        global_step=module.restored_step,
-        ignored_keys=ignored,
+        optimizer_state=optimizer_state,
+        epoch=epoch,
+        global_step=step,
+        ignored_keys=[_PREFIX + name for name in state if name not in tensors],
     )
+
+
+def _is_leftover(name: str) -> bool:
+    return bool(names.TORSION.search(name)) and names.ours(name) is None
+
+
+def _parameters(checkpoint: dict) -> dict[str, Tensor]:
+    state = checkpoint["state_dict"]
+    odd = [key for key, value in state.items() if not (str(key).startswith(_PREFIX) and isinstance(value, Tensor))]
+    if odd:
+        raise UserError(f"unexpected in its state dict, not tensors under {_PREFIX}: {', '.join(map(str, odd))}")
+    return state
+
+
+def _counter(checkpoint: dict, key: str) -> int:
+    value = checkpoint.get(key, 0)
+    if not isinstance(value, int):
+        raise UserError(f"its {key} is no number but {value!r:.80}")
+    return value
 
 
 def _config(checkpoint: dict, path: Path) -> dict:
     """The config inside the checkpoint, else the one beside it."""
-    config = (checkpoint.get("hyper_parameters") or {}).get("cfg")
+    parameters = checkpoint.get("hyper_parameters")
+    config = parameters.get("cfg") if isinstance(parameters, dict) else None
     beside = path.with_name("config.yaml")
     if config is None and beside.is_file():
         try:
-            config = yaml.safe_load(beside.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{beside} is not plain YAML: {' '.join(str(error).split())}") from None
+            config = yaml.safe_load(beside.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{beside} beside it is not plain YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise UserError(
             "holds no config, and there is no config.yaml beside it: put the one it was published with there"
@@ -111,19 +128,28 @@ def _fill(module: CodesignModule, tensors: dict[str, Tensor]) -> None:
     module.model.load_state_dict(state)
 
 
-def _optimizer_in(saved: dict, module: CodesignModule, order: list[str], path: Path) -> dict:
+def _optimizer_in(states: list[dict], module: CodesignModule, order: list[str]) -> dict:
     """AdamW's state, numbered by Multiflow's parameters, renumbered by ours.
 
     order: Multiflow's names in the order of the state dict, which is that of its `parameters()`: it has no buffers.
+    Leftovers among them may have been trained or not.
     """
-    position = {names.ours(old): index for index, old in enumerate(order)}
-    ours = [name for name, _ in module.model.named_parameters()]
-    (group,) = saved["param_groups"]
-    if len(group["params"]) != len(ours):
-        raise UserError(f"{path}: its optimizer knows {len(group['params'])} parameters, the model has {len(ours)}")
-    number = {name: group["params"][position[name]] for name in ours}
-    state = {index: saved["state"][number[name]] for index, name in enumerate(ours) if number[name] in saved["state"]}
-    return {"state": state, "param_groups": [{**group, "params": list(range(len(ours)))}]}
+    parameters = dict(module.model.named_parameters())
+    try:
+        (group,) = states[0]["param_groups"]
+        numbers, saved = list(group["params"]), states[0]["state"]
+        if len(numbers) != len(order):
+            order = [name for name in order if not _is_leftover(name)]
+        number = {names.ours(old): number for old, number in zip(order, numbers, strict=True)}
+        state = {index: saved[number[name]] for index, name in enumerate(parameters) if number[name] in saved}
+        for index, (name, parameter) in enumerate(parameters.items()):
+            if index in state and any(state[index][key].shape != parameter.shape for key in ("exp_avg", "exp_avg_sq")):
+                raise UserError(f"its optimizer state does not fit the parameter {_PREFIX}{names.theirs(name)}")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"its optimizer state is not AdamW's over its {len(parameters)} parameters: use weights=, not resume="
+        ) from None
+    return {"state": state, "param_groups": [{**group, "params": list(range(len(parameters)))}]}
 
 
 def export(module: CodesignModule, folder: str | Path, optimizer: torch.optim.Optimizer | None = None) -> Path:
@@ -137,12 +163,15 @@ def export(module: CodesignModule, folder: str | Path, optimizer: torch.optim.Op
     state = {names.theirs(name): tensor.detach().cpu() for name, tensor in module.model.state_dict().items()}
     order = names.legacy_order(list(state))
     trainer = module._trainer
+    epoch, step = (
+        (trainer.current_epoch, trainer.global_step) if trainer else (module.restored_epoch, module.restored_step)
+    )
     checkpoint = {
-        "epoch": trainer.current_epoch if trainer else module.restored_epoch,
-        "global_step": trainer.global_step if trainer else module.restored_step,
+        "epoch": epoch,
+        "global_step": step,
         "pytorch-lightning_version": "2.0.4",
         "state_dict": {_PREFIX + name: state[name] for name in order},
-        "loops": {},
+        "loops": _loops(epoch, step),
         "callbacks": {},
         "optimizer_states": [_optimizer_out(optimizer, module, order)] if optimizer else [],
         "lr_schedulers": [],
@@ -154,6 +183,20 @@ def export(module: CodesignModule, folder: str | Path, optimizer: torch.optim.Op
     with replacing(folder / "last.ckpt") as aside:
         torch.save(checkpoint, aside)
     return folder / "last.ckpt"
+
+
+def _loops(epoch: int, step: int) -> dict:
+    """What Lightning reads its counters from, at the beginning of an epoch. What is not there starts from 0."""
+    epochs = dict.fromkeys(("ready", "started", "processed", "completed"), epoch)
+    steps = dict.fromkeys(("ready", "started", "completed"), step)
+    none = dict.fromkeys(steps, 0)
+    optimizer = {"step": {"total": steps, "current": none}, "zero_grad": {"total": steps, "current": none}}
+    fit = {
+        "epoch_progress": {"total": epochs, "current": epochs},
+        "epoch_loop.state_dict": {"_batches_that_stepped": step},
+        "epoch_loop.automatic_optimization.optim_progress": {"optimizer": optimizer},
+    }
+    return {"fit_loop": fit, "validate_loop": {}, "test_loop": {}, "predict_loop": {}}
 
 
 def _optimizer_out(optimizer: torch.optim.Optimizer, module: CodesignModule, order: list[str]) -> dict:

@@ -1,22 +1,30 @@
 """Multiflow's config and our recipe, in both directions: one table of keys, read from left to right or back."""
 
+import itertools
 import re
 from typing import Any
 
 from torch import Tensor
 
 from app.blocks.ipa import Settings as IpaSettings
+from app.config.validate import parse
 from app.errors import UserError
+from app.flow.settings import FlowSettings
+from app.model.edge_embed import EdgeEmbedSettings
 from app.sampling.settings import SAMPLERS
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_LARGEST = 100_000
+"""Values in a config with its references followed. Published ones have hundreds; a few lines could mean billions."""
 
 
 def resolve(config: dict) -> dict:
     """References inside the file (`${model.node_embed_size}`) replaced by what they name; all other `${...}` stay text.
 
-    No resolver is ever called, so `${oc.env:HOME}` and `${now:%Y}` are just strings.
+    No resolver is ever called, so `${oc.env:HOME}` and `${now:%Y}` are just strings. Raises UserError for references
+    that go round in a circle or multiply without end.
     """
+    number = itertools.count()
 
     def look_up(path: str, seen: tuple[str, ...]) -> Any:
         if path in seen:
@@ -29,6 +37,8 @@ def resolve(config: dict) -> dict:
         return settle(value, (*seen, path))
 
     def settle(value: Any, seen: tuple[str, ...] = ()) -> Any:
+        if next(number) > _LARGEST:
+            raise RecursionError
         if isinstance(value, dict):
             return {key: settle(item, seen) for key, item in value.items()}
         if isinstance(value, list):
@@ -39,7 +49,10 @@ def resolve(config: dict) -> dict:
             return look_up(whole[1], seen)
         return _REFERENCE.sub(lambda match: str(look_up(match[1], seen)), value)
 
-    return settle(config)
+    try:
+        return settle(config)
+    except RecursionError:
+        raise UserError("config: its references lead to more than anyone can follow") from None
 
 
 _SAME = {
@@ -99,6 +112,10 @@ _SAME = {
     "model.ipa.seq_tfmr_num_layers": "stage.transformer_layers",
     "model.ipa.num_blocks": "stage.depth",
     "model.ipa.dropout": "stage.dropout",
+    "experiment.trainer.max_epochs": "trainer.max_epochs",
+    "experiment.trainer.accumulate_grad_batches": "trainer.accumulate",
+    "data.sampler.max_batch_size": "data.loader.max_batch_size",
+    "data.sampler.max_num_res_squared": "data.loader.max_residues_squared",
 }
 """Multiflow's key -> ours, for values that are the same; `stage` is the one stage of IPA blocks."""
 
@@ -144,12 +161,6 @@ _UNREAD = {
 }
 """Settings that Multiflow's code wants to find but that mean nothing here: written on export, ignored on loading."""
 
-_ONLY_IN_RECIPES = {"trainer.max_epochs": "experiment.trainer.max_epochs",
-                    "trainer.accumulate": "experiment.trainer.accumulate_grad_batches",
-                    "data.loader.max_batch_size": "data.sampler.max_batch_size",
-                    "data.loader.max_residues_squared": "data.sampler.max_num_res_squared"}  # fmt: skip
-"""Ours -> Multiflow's: read on loading, not written on export."""
-
 _ABSENT = object()
 
 
@@ -184,18 +195,17 @@ def to_recipe(config: dict, tensors: dict[str, Tensor]) -> dict:
     for key, supported in _FIXED.items():
         if (value := _get(config, key)) not in (supported, _ABSENT):
             raise UserError(f"config {key}={value!r} is not supported; known: {supported!r}")
-    for key, target in _SAME.items() | {(old, new) for new, old in _ONLY_IN_RECIPES.items()}:
+    for key, target in _SAME.items():
         if (value := _get(config, key)) is not _ABSENT:
             _set(recipe, target, value)
     for key, (target, names) in _CHOICES.items():
         if (value := _get(config, key)) is _ABSENT:
             continue
-        if value not in names:
+        if value not in list(names):
             raise UserError(f"config {key}={value!r} is not supported; known: {', '.join(map(repr, names))}")
         _set(recipe, target, names[value])
-    recipe["sampler"] |= {"tokens": recipe["flow"].get("tokens", "masking")}
-    if (min_t := recipe["flow"].get("min_t")) is not None:
-        recipe["sampler"] |= {"min_t": min_t, "fixed_t": 1 - min_t}
+    flow = parse(FlowSettings, recipe["flow"], "flow")
+    recipe["sampler"] |= {"tokens": flow.tokens, "min_t": flow.min_t, "fixed_t": 1 - flow.min_t}
     for key, value in _dimensions(tensors, recipe).items():
         _set(recipe, key, value)
     recipe["model"] |= {"trunk": {"stages": [recipe.pop("stage")]}, "head": {"kind": "mlp"}}
@@ -205,34 +215,40 @@ def to_recipe(config: dict, tensors: dict[str, Tensor]) -> dict:
 def _dimensions(tensors: dict[str, Tensor], recipe: dict) -> dict[str, int]:
     """What the shapes tell, by our key."""
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str) -> tuple[int, int]:
+        """(outputs, inputs) of a linear layer."""
         if name not in tensors:
             raise UserError(f"the parameter model.{name} is missing, so this is not a whole Multiflow model")
+        if tensors[name].dim() != 2 or not tensors[name].numel():
+            raise UserError(f"the parameter model.{name} has shape {list(tensors[name].shape)}: wanted a matrix")
         return tuple(tensors[name].shape)
 
-    def highest(pattern: str) -> int:
-        return max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)
+    def count(pattern: str) -> int:
+        return 1 + max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)
 
     num_heads, c_z = shape("trunk.ipa_0.linear_b.weight")
     qk_points = shape("trunk.ipa_0.linear_q_points.weight")[0] // (3 * num_heads)
     all_points = shape("trunk.ipa_0.linear_kv_points.weight")[0] // (3 * num_heads)
     feature_width = shape("edge_feature_net.linear_s_p.weight")[0]
-    seen = {"self_condition": True, "embed_chain": False, "embed_diffuse_mask": True}
-    seen |= recipe.get("model", {}).get("edge_embed", {})
+    embedded = recipe.get("model", {}).get("edge_embed", {})
+    embedded = {
+        key: embedded[key] for key in ("self_condition", "embed_chain", "embed_diffuse_mask") if key in embedded
+    }
+    sees = parse(EdgeEmbedSettings, embedded, "model.edge_embed")
     bins = shape("edge_feature_net.edge_embedder.0.weight")[1] - 3 * feature_width
-    bins -= seen["embed_chain"] + 2 * seen["embed_diffuse_mask"]
+    bins -= sees.embed_chain + 2 * sees.embed_diffuse_mask
     return {
         "model.c_s": shape("trunk.ipa_0.linear_q.weight")[1],
         "model.c_z": c_z,
-        "model.num_tokens": shape("aatype_pred_net.4.bias")[0],
+        "model.num_tokens": shape("aatype_pred_net.4.weight")[0],
         "model.edge_embed.feature_width": feature_width,
-        "model.edge_embed.num_bins": bins // (1 + seen["self_condition"]),
-        "stage.depth": highest(r"trunk\.ipa_(\d+)\.") + 1,
+        "model.edge_embed.num_bins": bins // (1 + sees.self_condition),
+        "stage.depth": count(r"trunk\.ipa_(\d{1,3})\."),
         "stage.num_heads": num_heads,
         "stage.head_width": shape("trunk.ipa_0.linear_q.weight")[0] // num_heads,
         "stage.num_qk_points": qk_points,
         "stage.num_v_points": all_points - qk_points,
-        "stage.transformer_layers": highest(r"trunk\.seq_tfmr_0\.layers\.(\d+)\.") + 1,
+        "stage.transformer_layers": count(r"trunk\.seq_tfmr_0\.layers\.(\d{1,3})\."),
     }
 
 
@@ -244,12 +260,16 @@ def to_config(recipe: dict) -> dict:
     stages = recipe["model"]["trunk"]["stages"]
     if len(stages) != 1 or stages[0]["block"] != "ipa" or recipe["model"]["head"]["kind"] != "mlp":
         raise UserError("export: Multiflow has one stage of IPA blocks and the mlp head, this model has others")
+    for switch in ("update_backbone", "update_edge", "update_last_edge"):
+        if stages[0][switch] != IpaSettings.model_fields[switch].default:
+            raise UserError(f"export: Multiflow has no blocks with {switch}={stages[0][switch]}, this model has")
     source = recipe | {"stage": IpaSettings().model_dump() | stages[0]}
     config: dict = {}
     for key, value in (_UNREAD | _FIXED).items():
         _set(config, key, value)
     for key, target in _SAME.items():
-        _set(config, key, _get(source, target))
+        if (value := _get(source, target)) is not _ABSENT:
+            _set(config, key, value)
     for key, (target, names) in _CHOICES.items():
         value = _get(source, target)
         _set(config, key, next((old for old, new in names.items() if new == value), bool(value)))

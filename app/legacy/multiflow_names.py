@@ -98,7 +98,7 @@ _ORDER = ("node_feature_net", "edge_feature_net", "aatype_pred_net", "trunk")
 
 
 def legacy_order(names: list[str]) -> list[str]:
-    """Multiflow names sorted as its `parameters()` gives them: embeddings, sequence head, then the trunk block by block.
+    """Multiflow names sorted as its `parameters()` gives them: embeddings, sequence head, the trunk block by block.
 
     Within a module the order given is kept.
     """

@@ -14,7 +14,7 @@ from app.errors import UserError
 from app.training import safe_load
 
 _LARGEST = 1_000_000
-"""Values in a checkpoint. Real ones hold thousands; a small file whose lists hold each other can stand for any number."""
+"""Values in a checkpoint. Real ones hold thousands; a small file whose lists hold each other can mean any number."""
 
 
 class _Inert:
