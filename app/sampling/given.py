@@ -1,0 +1,188 @@
+"""What folding tasks start from: chains of structure files, and sequences of FASTA files."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.chem import atoms
+from app.config.keys import one_line
+from app.data.features import features
+from app.errors import UserError
+from app.sampling.inputs import Task
+from app.sampling.request import MAX_RESIDUES, Request
+from app.sampling.sequences import FASTA_SUFFIXES, is_fasta, read_fasta
+from app.structure.parse import SUFFIXES, format_of, stem_of
+from app.structure.read import read_structure_with_report, split_chains
+from app.structure.write import CHAIN_LETTERS
+from app.types import Frames, Protein
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 80
+_PDB_NUMBERS = (-999, 9999)  # residue numbers that a PDB file can hold
+
+
+@dataclass(frozen=True)
+class Given:
+    """One protein or sequence of N residues, on the CPU."""
+
+    name: str  # unique in the run once `read_given` is done, and safe as a file name
+    source: str  # the file, and the chain or record in it
+    aatypes: Tensor  # [N] int64
+    chain_idx: Tensor  # [N] int64
+    res_idx: Tensor  # [N] int64, 1 at the start of each chain, gaps kept: what the model sees
+    numbers: np.ndarray  # [N] int64, the file's: what is written
+    chain_ids: tuple[str, ...]  # one letter each: what is written
+    frames: Frames | None = None  # [N], angstrom, centred; None where only a sequence is given
+    centre: Tensor = field(default_factory=lambda: torch.zeros(3))  # of the CA in the file, angstrom
+    notes: tuple[str, ...] = ()  # what was changed in reading
+
+    def __len__(self) -> int:
+        return len(self.aatypes)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file, chain or record that is not used."""
+
+    input: str
+    reason: str
+
+
+def read_given(
+    request: Request, track: Callable[[list[Path]], Iterable[Path]] = iter
+) -> tuple[list[Given], list[Skipped]]:
+    """All that the request's input holds, in the order of file names, and what of it is left out.
+
+    track: wraps the files, to show progress. Raises UserError: no such path, a single file that cannot be used, a
+    folder in which nothing can.
+    """
+    path, chains = request.input, request.chains or "separate"
+    if chains == "together" and is_fasta(path) and path.is_file():
+        raise UserError("chains=together has no effect on sequences, each is a chain of its own: leave it out")
+    given: list[Given] = []
+    skipped: list[Skipped] = []
+    for file in track(_files(path)):
+        try:
+            found = _read(file, request.task, chains)
+        except Exception as error:  # whatever is wrong with one file of a folder, the others go on
+            if path.is_file():
+                raise
+            reason = str(error) if isinstance(error, UserError) else f"unexpected {type(error).__name__}: {error}"
+            skipped.append(Skipped(str(file), one_line(reason).removeprefix(f"{file}: ")))
+            continue
+        for one in found:
+            if reason := _unusable(one):
+                skipped.append(Skipped(one.source, reason))
+            else:
+                given.append(one)
+    if not given:
+        reasons = "; ".join(f"{one.input}: {one.reason}" for one in skipped[:3])
+        raise UserError(f"input={path}: nothing in it can be used: {reasons or 'the folder is empty'}")
+    return _with_unique_names(given), skipped
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or all files of the folder and its subfolders, hidden ones left out."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"input={path}: no such file or folder; give a structure or FASTA file, or a folder of them")
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+
+
+def _read(file: Path, task: Task, chains: str) -> list[Given]:
+    if is_fasta(file):
+        if task.gives_frames:
+            raise UserError(f"{file}: holds sequences; task={task.value} needs a structure file ({SUFFIXES})")
+        return list(_from_fasta(file))
+    if format_of(file) is None:
+        also = "" if task.gives_frames else f" and sequences ({', '.join(FASTA_SUFFIXES)})"
+        raise UserError(f"{file}: unknown by its suffix; read are structures ({SUFFIXES}){also}, each also with .gz")
+    protein, report = read_structure_with_report(file)
+    proteins = split_chains(protein) if chains == "separate" else [protein]
+    return [from_protein(one, _source(file, one, chains), tuple(report.notes())) for one in proteins]
+
+
+def _source(file: Path, protein: Protein, chains: str) -> str:
+    return f"{file} chain {protein.chain_ids[0]}" if chains == "separate" else str(file)
+
+
+def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> Given:
+    """A protein with its features. Numbers and chain names that a PDB file cannot hold are replaced and noted."""
+    tensors = features(protein)
+    numbers, chain_ids = protein.res_idx, protein.chain_ids
+    low, high = _PDB_NUMBERS
+    if numbers.min() < low or numbers.max() > high:
+        numbers = tensors["res_idx"].numpy() if tensors["res_idx"].max() <= high else np.arange(1, len(protein) + 1)
+        notes += ("residue numbers do not fit the PDB format: counted from 1 in what is written",)
+    if any(len(name) != 1 for name in chain_ids):
+        chain_ids = _one_letter_each(chain_ids)
+        renamed = ", ".join(f"{old} as {new}" for old, new in zip(protein.chain_ids, chain_ids, strict=True))
+        notes += (f"chain names do not fit the PDB format: {renamed} in what is written",)
+    return Given(
+        name=protein.name,
+        source=source,
+        aatypes=tensors["aatypes_1"],
+        chain_idx=tensors["chain_idx"],
+        res_idx=tensors["res_idx"],
+        numbers=numbers,
+        chain_ids=chain_ids,
+        frames=Frames(tensors["rotmats_1"], tensors["trans_1"]),
+        centre=torch.from_numpy(protein.atom37[:, atoms.CA].mean(0, dtype=np.float64).astype(np.float32)),
+        notes=notes,
+    )
+
+
+def _from_fasta(file: Path) -> Iterator[Given]:
+    for index, (name, aatypes, notes) in enumerate(read_fasta(file)):
+        position = torch.arange(1, len(aatypes) + 1)
+        yield Given(
+            name=name or f"{stem_of(file)}_{index + 1}",
+            source=f"{file} record {name or index + 1}",
+            aatypes=torch.from_numpy(aatypes),
+            chain_idx=torch.ones_like(position),
+            res_idx=position,
+            numbers=position.numpy(),
+            chain_ids=("A",),
+            notes=tuple(notes),
+        )
+
+
+def _unusable(given: Given) -> str | None:
+    if len(given) == 0:
+        return "the sequence is empty"
+    if len(given) > MAX_RESIDUES:
+        return f"{len(given)} residues, beyond the model's limit of {MAX_RESIDUES}"
+    if len(given.chain_ids) > len(CHAIN_LETTERS):
+        return f"{len(given.chain_ids)} chains, more than the {len(CHAIN_LETTERS)} that a PDB file can name"
+    return None
+
+
+def _one_letter_each(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Chain names of one letter as they are, the others by the first letters that are free."""
+    free = iter(letter for letter in CHAIN_LETTERS if letter not in names)
+    return tuple(name if len(name) == 1 else next(free, "?") for name in names)
+
+
+def _with_unique_names(given: list[Given]) -> list[Given]:
+    """Names made safe for any file system, also one that does not tell A from a."""
+    taken: set[str] = set()
+    renamed = []
+    for one in given:
+        base = _UNSAFE.sub("_", one.name).strip("._-")[:_LONGEST_NAME] or "protein"
+        name, count = base, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{base}-{count}"
+        taken.add(name.lower())
+        renamed.append(replace(one, name=name))
+    return renamed

@@ -1,0 +1,154 @@
+"""An inference run: from what was asked for to a folder of designs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from app.config.keys import one_line
+from app.errors import UserError
+from app.sampling.designs import Design, batches, designs_of
+from app.sampling.display import Display
+from app.sampling.given import read_given
+from app.sampling.inputs import Task
+from app.sampling.request import Request
+from app.sampling.results import MANIFEST, Results, check_new
+from app.sampling.sample import sample
+from app.sampling.settings import SamplerSettings
+from app.sampling.trajectory import Trajectory
+from app.types import NoisyBatch, Prediction
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. requested = done + failed."""
+
+    folder: Path
+    requested: int
+    done: int
+    failed: int
+    records: list[dict]  # the manifest's `designs`
+
+
+def generate(
+    model: Callable[[NoisyBatch], Prediction],
+    request: Request,
+    sampler: SamplerSettings,
+    display: Display | None = None,
+) -> Outcome:
+    """Run a request: structures, sequences and a manifest in request.out (see `app.sampling.results`).
+
+    model: in eval mode; its parameters say which device is used. A design that fails is recorded and the others go on.
+    Raises UserError, with nothing written, for an input that cannot be used and for a folder that holds another run.
+    """
+    check_new(request.out)
+    with display or Display(request.progress_bar) as display:
+        given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
+        for one in skipped:
+            display.say(f"skipped: {one.input}: {one.reason}")
+        designs = designs_of(request, given)
+        display.start(len(designs))
+        with Results(request, sampler, designs, skipped, _device_of(model)) as results:
+            for batch in batches(designs, request.max_batch_size, request.max_residues_squared):
+                _make(batch, model, sampler, results, display)
+        _summary(results, display)
+    return Outcome(
+        folder=request.out,
+        requested=len(designs),
+        done=results.count("done"),
+        failed=results.count("failed"),
+        records=list(results.records.values()),
+    )
+
+
+def _make(batch: list[Design], model: Callable, sampler: SamplerSettings, results: Results, display: Display) -> None:
+    """Sample a batch and write it. One that fails is halved, until those to blame are alone: too large a batch may run
+    out of memory, and one design must not take others with it."""
+    request, length = results.request, batch[0].length
+    try:
+        trajectory = sample(
+            model,
+            task=request.task,
+            steps=request.steps,
+            sampler=sampler,
+            seed=[design.seed for design in batch],
+            keep_path=request.trajectories,
+            on_step=lambda step: display.step(length, len(batch), step, request.steps),
+            **_tensors(batch, request.task),
+        )
+    except Exception as caught:
+        error = caught  # told of below: while it is being handled, its frames hold the memory of what failed
+    else:
+        error = None
+    if error is None:
+        for index, design in enumerate(batch):
+            _keep(design, _of_one(trajectory, index), results, display)
+    elif len(batch) > 1:
+        error.__traceback__ = None
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            _make(half, model, sampler, results, display)
+        return
+    else:
+        _fail(batch[0], error, results, display)
+    display.finished(length, len(batch))
+    results.save()
+
+
+def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor | list[int]]:
+    """What `sample` is told of designs of one length."""
+    given = [design.given for design in batch if design.given is not None]
+    if not given:
+        return {"lengths": [design.length for design in batch]}
+    tensors = {
+        "chain_idx": torch.stack([one.chain_idx for one in given]),
+        "res_idx": torch.stack([one.res_idx for one in given]),
+    }
+    if task.gives_tokens:
+        tensors["aatypes_1"] = torch.stack([one.aatypes for one in given])
+    if task.gives_frames:
+        tensors["trans_1"] = torch.stack([one.frames.trans for one in given])
+        tensors["rotmats_1"] = torch.stack([one.frames.rotmats for one in given])
+    return tensors
+
+
+def _of_one(trajectory: Trajectory, index: int) -> Trajectory:
+    return Trajectory(*(getattr(trajectory, field.name)[index : index + 1] for field in fields(trajectory)))
+
+
+def _keep(design: Design, trajectory: Trajectory, results: Results, display: Display) -> None:
+    try:
+        results.add(design, trajectory)
+    except (UserError, OSError) as error:
+        _fail(design, error, results, display)
+        return
+    if warning := results.records[design.id].get("warning"):
+        display.say(f"warning: {design.id}: {warning}")
+
+
+def _fail(design: Design, error: Exception, results: Results, display: Display) -> None:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(s in str(error).lower() for s in _OUT_OF_MEMORY):
+        told = f"out of memory at {design.length} residues: use a device with more, or a shorter design"
+    elif isinstance(error, UserError):
+        told = one_line(error)
+    elif isinstance(error, OSError):
+        told = f"{error.filename or results.folder}: cannot be written ({error.strerror or error})"
+    else:
+        told = f"{type(error).__name__}: {one_line(error)}"
+    results.fail(design, told)
+    display.say(f"failed: {design.id}: {told}")
+
+
+def _summary(results: Results, display: Display) -> None:
+    requested, done, failed = len(results.records), results.count("done"), results.count("failed")
+    display.say(f"requested {requested}, done {done}, failed {failed}: {os.path.join(results.folder, MANIFEST)}")
+
+
+def _device_of(model: Callable) -> torch.device:
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,163 @@
+"""The whole run but for the command line, on a small model of the project's own."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from biotite.sequence.io.fasta import FastaFile
+from biotite.structure.io.pdb import PDBFile
+
+from app.chem.residues import to_sequence
+from app.sampling import SAMPLERS, sample
+from app.structure.read import read_structure
+from tests.factories import tiny_model
+from tests.sampling.made_inputs import STEPS, UNCONDITIONAL, write_structure
+
+
+def fasta(outcome):
+    return dict(FastaFile.read(outcome.folder / "sequences.fasta").items())
+
+
+def structure(outcome, design_id):
+    return read_structure(outcome.folder / "structures" / f"{design_id}.pdb")
+
+
+def test_unconditional(run):
+    outcome, manifest = run(**UNCONDITIONAL)
+    ids = ["len9_0", "len9_1", "len14_0", "len14_1"]
+    assert (outcome.requested, outcome.done, outcome.failed) == (4, 4, 0)
+    assert (manifest["requested"], manifest["done"], manifest["failed"]) == (4, 4, 0)
+    assert [design["id"] for design in manifest["designs"]] == ids
+    sequences = fasta(outcome)
+    for design in manifest["designs"]:
+        assert (design["status"], design["error"], design["task"]) == ("done", None, "unconditional")
+        assert design["files"] == [f"structures/{design['id']}.pdb"]
+        assert len(design["sequence"]) == design["length"]
+        header = f"{design['id']} task=unconditional sequence=designed length={design['length']}"
+        assert sequences[header] == design["sequence"]
+        protein = structure(outcome, design["id"])
+        assert to_sequence(protein.aatype) == design["sequence"]
+        assert protein.res_idx.tolist() == list(range(1, design["length"] + 1))
+        assert protein.chain_ids == ("A",)
+    assert len({design["sequence"] for design in manifest["designs"]}) == 4
+    assert not list(outcome.folder.rglob(".*"))
+
+
+def test_the_manifest_says_how_it_was_made(run, tmp_path):
+    checkpoint = tmp_path / "some.ckpt"
+    checkpoint.write_bytes(b"weights")
+    _, manifest = run(**UNCONDITIONAL, ckpt=checkpoint)
+    assert manifest["checkpoint"] == {"path": str(checkpoint), "sha256": hashlib.sha256(b"weights").hexdigest()}
+    assert set(manifest["versions"]) == {"trunkline", "torch", "python"}
+    assert manifest["seed"] == manifest["settings"]["seed"] == 3
+    assert manifest["settings"]["lengths"] == [9, 14]
+    assert manifest["settings"]["sampler"] == SAMPLERS["euler"].model_dump(mode="json")
+    assert manifest["device"] == "cpu"
+
+
+def test_atoms_written_are_the_samplers(run, tmp_path):
+    """All backbone atoms and CB, none for glycine, to the digits of the format."""
+    (tmp_path / "s.fasta").write_text(">s\nACGDEFGGHIKLMNPQRSTVWYG\n")
+    outcome, manifest = run(task="forward_folding", input=tmp_path / "s.fasta")
+    design = manifest["designs"][0]
+    aatypes = torch.tensor([["ARNDCQEGHILKMFPSTWYV".index(letter) for letter in design["sequence"]]])
+    made = sample(
+        tiny_model(), task="forward_folding", steps=STEPS, sampler="euler", aatypes_1=aatypes, seed=[design["seed"]]
+    )
+    protein = structure(outcome, design["id"])
+    glycine = np.array([letter == "G" for letter in design["sequence"]])
+    assert protein.atom_mask[:, [0, 1, 2, 4]].all()
+    assert np.array_equal(protein.atom_mask[:, 3], ~glycine)
+    assert not protein.atom_mask[:, 5:].any()
+    expected = np.where(protein.atom_mask[..., None], made.final_atom37[0].numpy(), 0)
+    assert np.abs(protein.atom37 - expected).max() <= 1e-3
+
+
+def inputs_of(task, tmp_path):
+    if task == "unconditional":
+        return {"lengths": [13], "samples_per_length": 8}
+    for index in range(4):
+        write_structure(tmp_path / f"in/p{index}.pdb", 13, seed=index)
+    return {"input": tmp_path / "in", "samples": 2}
+
+
+@pytest.mark.parametrize("sampler", ["euler", "multiflow_legacy"])
+@pytest.mark.parametrize("task", ["unconditional", "forward_folding", "inverse_folding"])
+def test_a_design_does_not_depend_on_the_batch_size(run, tmp_path, task, sampler):
+    inputs = inputs_of(task, tmp_path)
+    alone, manifest = run(task=task, sampler=sampler, max_batch_size=1, **inputs)
+    for size in (3, 8):
+        together, other = run(task=task, sampler=sampler, max_batch_size=size, **inputs)
+        for design, same in zip(manifest["designs"], other["designs"], strict=True):
+            assert same["seed"] == design["seed"]
+            assert same["sequence"] == design["sequence"]
+            difference = structure(alone, design["id"]).atom37 - structure(together, design["id"]).atom37
+            assert np.abs(difference).max() <= 1e-3
+
+
+def test_a_design_does_not_depend_on_what_else_is_asked_for(run):
+    _, few = run(task="unconditional", lengths=[14])
+    _, many = run(**UNCONDITIONAL)
+    assert few["designs"][0] == many["designs"][2]
+    _, other_seed = run(task="unconditional", lengths=[14], seed=4)
+    assert other_seed["designs"][0]["sequence"] != few["designs"][0]["sequence"]
+
+
+def test_inverse_folding_keeps_backbone_chains_and_numbers(run, tmp_path):
+    path = write_structure(tmp_path / "two.pdb", 12, 17, first=-3, shift=50.0)
+    outcome, manifest = run(task="inverse_folding", input=path, samples=2)
+    assert [design["id"] for design in manifest["designs"]] == ["two_A_0", "two_A_1", "two_B_0", "two_B_1"]
+    native = read_structure(path)
+    for design in manifest["designs"]:
+        own = native.chain_idx == " AB".index(design["id"][4])
+        protein = structure(outcome, design["id"])
+        assert protein.chain_ids == (design["id"][4],)
+        assert protein.res_idx.tolist() == native.res_idx[own].tolist()
+        backbone = [0, 1, 2]
+        assert (
+            np.abs(protein.atom37[:, backbone] - native.atom37[own][:, backbone]).max() < 0.01
+        )  # where the file has it
+        equal = np.array(list(design["sequence"])) == np.array(list(to_sequence(native.aatype[own])))
+        assert design["recovery"] == pytest.approx(equal.mean(), abs=1e-4)
+        assert str(path) in design["input"]
+
+
+def test_chains_together_are_one_design_and_a_sequence_each(run, tmp_path):
+    path = write_structure(tmp_path / "two.pdb", 12, 17)
+    outcome, manifest = run(task="inverse_folding", input=path, chains="together")
+    (design,) = manifest["designs"]
+    assert (design["id"], design["length"], design["chains"]) == ("two_0", 29, {"A": 12, "B": 17})
+    assert structure(outcome, "two_0").chain_ids == ("A", "B")
+    sequences = {header.split()[0]: sequence for header, sequence in fasta(outcome).items()}
+    assert sequences == {"two_0.A": design["sequence"][:12], "two_0.B": design["sequence"][12:]}
+
+
+def test_forward_folding_keeps_the_sequence(run, tmp_path):
+    path = write_structure(tmp_path / "in/two.pdb", 12, 17, first=5)
+    (tmp_path / "in/s.fasta").write_text(">mine\nACDEFGHIKLMNPQRSTVWYX\n")
+    outcome, manifest = run(task="forward_folding", input=tmp_path / "in")
+    assert [design["id"] for design in manifest["designs"]] == ["mine_0", "two_A_0", "two_B_0"]
+    mine, first, _ = manifest["designs"]
+    assert mine["sequence"] == "ACDEFGHIKLMNPQRSTVWYX"
+    assert "ca_rmsd" not in mine
+    assert first["sequence"] == to_sequence(read_structure(path).aatype[:12])
+    assert first["ca_rmsd"] > 0.5
+    assert structure(outcome, "two_A_0").res_idx[0] == 5
+    assert all("sequence=given" in header for header in fasta(outcome))
+    assert to_sequence(structure(outcome, "mine_0").aatype) == mine["sequence"]
+
+
+def test_trajectories(run):
+    outcome, manifest = run(task="unconditional", lengths=[9], trajectories=True)
+    assert manifest["designs"][0]["files"] == [
+        "structures/len9_0.pdb",
+        "trajectories/len9_0_path.pdb",
+        "trajectories/len9_0_clean.pdb",
+    ]
+    path, clean = (outcome.folder / name for name in manifest["designs"][0]["files"][1:])
+    assert PDBFile.read(path).get_model_count() == STEPS + 1
+    assert PDBFile.read(clean).get_model_count() == STEPS
+    last, final = read_structure(path, model=STEPS + 1), structure(outcome, "len9_0")
+    assert np.array_equal(last.atom37, final.atom37)
+    assert to_sequence(read_structure(path).aatype) == "X" * 9  # all masked
