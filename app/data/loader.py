@@ -6,6 +6,7 @@ workers had read ahead, or how an epoch cut short was counted, does not enter.
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -99,6 +100,7 @@ class ResumableLoader:
             persistent_workers=settings.num_workers > 0,
             # forking a process that has touched Metal crashes it
             multiprocessing_context="spawn" if settings.num_workers > 0 and sys.platform == "darwin" else None,
+            worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # its own: torch would draw from the global one at every epoch
         )
 
@@ -106,7 +108,10 @@ class ResumableLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[ProteinBatch]:
-        yield from self._loader  # a generator: nothing starts before the first batch is asked for
+        try:
+            yield from self._loader  # a generator: nothing starts before the first batch is asked for
+        except UserError as error:  # from a worker it comes with that one's traceback
+            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
 
     def close(self) -> None:
         """End the workers."""
@@ -123,6 +128,11 @@ class ResumableLoader:
                 "the data, their loader settings or the number of devices differ from the checkpoint's: training goes"
                 " on, with other batches than the run would have had"
             )
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; when to stop is for the one that trains to decide."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Keys:

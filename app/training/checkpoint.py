@@ -21,6 +21,9 @@ from app.training import safe_load
 from app.training.module import FORMAT, CodesignModule
 from app.training.recipe import OptimizerSettings
 
+RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
+"""What Lightning needs to go on with a run, besides the weights."""
+
 
 @dataclass
 class Opened:
@@ -39,6 +42,24 @@ class Opened:
     @property
     def step(self) -> int:
         return self.module.restored_step
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs; a checkpoint is written before Lightning counts the epoch that ends with it."""
+        batches = ((self.state.get("loops") or {}).get("fit_loop") or {}).get("epoch_loop.batch_progress") or {}
+        return self.epoch + bool(batches.get("is_last_batch"))
+
+    def take_state(self) -> dict[str, Any]:
+        """`state`, for the one who needs it; it is not kept here, since it is several times the weights."""
+        state, self.state = self.state, {}
+        return state
+
+    def refuse_weights_only(self) -> None:
+        """Raises UserError where a run cannot go on from this."""
+        if not self.state.get("optimizer_states") or not self.state.keys() >= RESTORED:
+            raise UserError(
+                f"resume={self.path}: holds weights, but no optimizer state: start a new run by weights={self.path}"
+            )
 
 
 def load_module(path: str | Path, device: str | torch.device = "cpu") -> CodesignModule:

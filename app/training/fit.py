@@ -1,8 +1,12 @@
 """One run of Lightning's Trainer: its devices, callbacks and loggers, from the recipe."""
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from app import environment
+from app.config.keys import one_line
 from app.data.datamodule import ProteinDataModule
 from app.devices import choose
 from app.errors import UserError
@@ -16,6 +20,7 @@ from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
 from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
+from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.save_checkpoints import SaveCheckpoints
 
@@ -30,6 +35,8 @@ class Begin(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         plain = self.recipe.model_dump(mode="json")
         self.folder.begin(plain)
+        variables = ", ".join(f"{name}={value}" for name, value in environment.report().items())
+        say(f"on {module.device}, {self.recipe.trainer.precision}; {variables}")
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
@@ -52,30 +59,12 @@ def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None
 
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
-    callbacks = [metrics, Begin(folder, recipe, metrics), stop]
+    callbacks = [metrics, Begin(folder, recipe, metrics), stop, StopAfterEpochs(settings)]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        max_steps=settings.max_steps,
-        max_epochs=settings.max_epochs,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip,
-        deterministic=settings.deterministic,
-        default_root_dir=folder.path,
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[WholeFiles(resumed.state if resumed else None)],
-        enable_progress_bar=any(isinstance(callback, StepBar) for callback in callbacks),
-        enable_model_summary=False,
-        use_distributed_sampler=False,  # the data module shares the batches out
-        log_every_n_steps=1,  # of metrics logged Lightning's way; there are none
-    )
+    files = WholeFiles(resumed.take_state() if resumed else None)
+    trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
     except (SystemExit, RuntimeError) as error:
@@ -83,6 +72,39 @@ def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None
             raise
         say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
     return trainer, stop.received
+
+
+def _trainer(
+    settings: TrainerSettings,
+    accelerator: str,
+    folder: RunFolder,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+    files: WholeFiles,
+) -> Trainer:
+    try:
+        return Trainer(
+            accelerator=accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,
+            max_steps=max_steps(settings),
+            max_epochs=UNLIMITED,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.gradient_clip,
+            deterministic=settings.deterministic,
+            default_root_dir=folder.path,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[files],
+            enable_progress_bar=any(isinstance(callback, StepBar) for callback in callbacks),
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the data module shares the batches out
+            log_every_n_steps=1,  # of metrics logged Lightning's way; there are none
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer: Lightning refuses its devices, strategy or precision: {one_line(error)}") from None
 
 
 def accelerator_of(settings: TrainerSettings) -> str:

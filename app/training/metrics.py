@@ -58,7 +58,7 @@ class StratifiedMeans(Metric):
             self.counts[row, 0] += size
             if when := LOSSES.get(name):
                 places = (outputs[when] * BINS).long().clamp(0, BINS - 1)
-                member = torch.nn.functional.one_hot(places, BINS).to(values.dtype)  # [B, bins]
+                member = (places[:, None] == torch.arange(BINS, device=places.device)).to(values.dtype)  # [B, bins]
                 self.sums[row, 1:] += values @ member
                 self.counts[row, 1:] += member.sum(0)
         self.residues += batch.res_mask.sum()

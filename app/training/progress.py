@@ -1,6 +1,5 @@
 """How far a run is: a bar on a terminal, a line for each line of the log elsewhere."""
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 
 from app.training.console import console, say
+from app.training.run_end import last_step
 from app.types import ProteinBatch
 
 
@@ -41,8 +41,11 @@ class StepBar(ProgressBar):
     def disable(self) -> None:
         self._enabled = False
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._enabled:
+    def on_train_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: ProteinBatch, batch_idx: int
+    ) -> None:
+        """Not earlier: the thread that draws must not be there yet when data workers are forked."""
+        if self._enabled and self._progress is None:
             columns = (
                 TextColumn("step"),
                 MofNCompleteColumn(),
@@ -50,8 +53,9 @@ class StepBar(ProgressBar):
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
+            total = last_step(module.recipe.trainer, trainer, batch_idx)
             self._progress = Progress(*columns, TextColumn("{task.description}"), console=console)
-            self._task = self._progress.add_task("", total=last_step(trainer), completed=trainer.global_step)
+            self._task = self._progress.add_task("", total=total, completed=trainer.global_step)
             self._progress.start()
 
     def on_train_batch_end(
@@ -92,11 +96,3 @@ class StepLines(Logger):
             f"step {step}  epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  examples {metrics['examples']}"
             f"  length {metrics['length']:.0f}  {metrics['residues_per_second']:.0f} residues/s"
         )
-
-
-def last_step(trainer: Trainer) -> int | None:
-    """The optimizer step at which the run ends; None where nothing limits it."""
-    limits = [trainer.max_steps] if trainer.max_steps != -1 else []
-    if trainer.max_epochs != -1:
-        limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
-    return min(limits, default=None)

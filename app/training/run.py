@@ -18,6 +18,7 @@ from app.training.fit import fit
 from app.training.module import CodesignModule
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
+from app.training.run_end import UNLIMITED, is_reached
 from app.training.run_folder import RunFolder
 
 
@@ -37,7 +38,7 @@ def train(arguments: Sequence[str]) -> int:
     plan = plan_of(arguments)
     module = build_module(plan)
     announce(plan, module)
-    if plan.resume and _has_ended(plan):
+    if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
     trainer, received = fit(module, plan.folder, plan.resume)
@@ -54,6 +55,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         return _resumed(Path(resume), typed.get("out"), arguments)
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
+    if run["out"] is None:
+        raise UserError("out=null: name the run's folder, or leave it out")
     if run["resume"] is not None:
         raise UserError(f"resume={run['resume']}: to be typed, not set by a recipe")
     plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])))
@@ -66,8 +69,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
     opened = open_checkpoint(path)
-    if not opened.state.get("optimizer_states"):
-        raise UserError(f"resume={path}: holds no optimizer state: start a new run from it by weights={path}")
+    opened.refuse_weights_only()
     recipe = amended_recipe(opened, arguments)
     own = RunFolder.of(path)
     if out is None and own is None:
@@ -104,12 +106,11 @@ def announce(plan: Plan, module: CodesignModule) -> None:
         say(f"resuming {plan.resume.path}: epoch {plan.resume.epoch}, step {plan.resume.step}")
         for key, old, new in changes(plan.resume.recipe, plan.recipe):
             say(f"  {key}: {old} -> {new}")
-    limits = [f"{name} {n}" for name, n in (("step", trainer.max_steps), ("epoch", trainer.max_epochs)) if n != -1]
-    say(
-        f"until {' or '.join(limits)}"
-        if limits
-        else "until stopped: neither trainer.max_steps nor trainer.max_epochs is given"
-    )
+    ends = {"step": trainer.max_steps, "epoch": trainer.max_epochs}
+    if limits := [f"{name} {number}" for name, number in ends.items() if number != UNLIMITED]:
+        say(f"until {' or '.join(limits)}")
+    else:
+        say("until stopped: neither trainer.max_steps nor trainer.max_epochs is given")
 
 
 def conclude(plan: Plan, step: int, received: int | None) -> int:
@@ -120,8 +121,3 @@ def conclude(plan: Plan, step: int, received: int | None) -> int:
     saved = plan.folder.last.is_file()
     say(f"interrupted at step {step}" + (f"; go on by: python train.py {plan.folder.resume_hint()}" if saved else ""))
     return INTERRUPTED if received == signal.SIGINT else 128 + received
-
-
-def _has_ended(plan: Plan) -> bool:
-    trainer = plan.recipe.trainer
-    return plan.resume.step >= trainer.max_steps != -1 or plan.resume.epoch >= trainer.max_epochs != -1

@@ -50,5 +50,4 @@ class SaveCheckpoints(Checkpoint):
 
 
 def _is_last_step(trainer: Trainer) -> bool:
-    last_of_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-    return trainer.should_stop or trainer.global_step == trainer.max_steps or last_of_epoch
+    return trainer.should_stop or trainer.global_step == trainer.max_steps

@@ -156,3 +156,12 @@ def test_data_set_is_built_once(monkeypatch):
     data.setup("fit")
     assert data.batches_per_epoch() == 4 and data.batches_per_epoch(world_size=3) == 2
     assert built == [{"flavour": "salt"}]
+
+
+def test_a_worker_says_what_is_wrong_in_one_line():
+    settings = LoaderSettings(num_workers=1, max_batch_size=2)
+    loader = ResumableLoader(Brittle(broken=range(5)), settings, position=lambda: (0, 0))
+    with pytest.raises(UserError) as error:
+        list(loader)
+    loader.close()
+    assert str(error.value) == "data: 20 examples in a row cannot be read; the reasons are above"

@@ -168,8 +168,16 @@ def test_resuming_multiflows(shared, tmp_path, capsys):
     for index, moments in original.optimizer_state["state"].items():
         assert state[index]["step"] == moments["step"] + 2
         torch.testing.assert_close(state[index]["exp_avg"], moments["exp_avg"], rtol=1e-4, atol=1e-6)
-    train([f"resume={out}/checkpoints/last.ckpt", "trainer.max_steps=9"])
-    assert runs.checkpoint(out)["global_step"] == 9
+
+
+def test_a_run_resumed_from_multiflows_goes_on_exactly_too(shared, tmp_path):
+    start = [f"resume={shared}/legacy_multiflow/last.ckpt", *runs.data(tmp_path), "trainer=cpu", "trainer.log_every=2"]
+    train([*start, "trainer.max_steps=15", f"out={tmp_path / 'whole'}"])
+    train([*start, "trainer.max_steps=9", f"out={tmp_path / 'out'}"])
+    train([f"resume={tmp_path}/out/checkpoints/last.ckpt", "trainer.max_steps=15"])
+    runs.assert_same_weights(tmp_path / "whole", tmp_path / "out")
+    assert runs.rows(tmp_path / "whole") == runs.rows(tmp_path / "out")
+    assert [row["epoch"] for row in runs.rows(tmp_path / "out")] == ["1"] * 3 + ["2"] * 2
 
 
 def test_weights_of_multiflows(shared, tmp_path):

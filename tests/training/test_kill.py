@@ -1,5 +1,6 @@
 """The real train.py, killed with SIGKILL in mid-epoch while data workers read ahead, ends as if it had not been."""
 
+import os
 import signal
 import subprocess
 import time
@@ -14,15 +15,13 @@ from tests.training.runs import arguments, assert_same_weights, rows
 LIMIT = 300  # seconds
 
 
-def kill_after(step: int, out: Path, process: subprocess.Popen) -> None:
-    """Kill the process once metrics.csv has a line of that step."""
+def wait_for(step: int, out: Path, process: subprocess.Popen) -> None:
+    """Until metrics.csv has a line of that step."""
     deadline = time.monotonic() + LIMIT
     while not (out / "metrics.csv").exists() or not rows(out) or int(rows(out)[-1]["step"]) < step:
         assert process.poll() is None, f"it ended before step {step}: {process.communicate()}"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def killed_at(steps: tuple[int, ...], out: Path, made: list[str]) -> None:
@@ -30,7 +29,8 @@ def killed_at(steps: tuple[int, ...], out: Path, made: list[str]) -> None:
     command = [*made, f"out={out}"]
     for step in steps:
         with runs.in_own_process(*command) as process:
-            kill_after(step, out, process)
+            wait_for(step, out, process)
+            process.send_signal(signal.SIGKILL)
         assert runs.checkpoint(out)["global_step"] < 10**6  # whole, whenever it was killed
         command = [f"resume={out / 'checkpoints' / 'last.ckpt'}"]
     with runs.in_own_process(*command) as process:
@@ -66,3 +66,20 @@ def test_killed_at_several_steps_on_real_structures(tmp_path, shared, accumulate
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
     assert len(rows(tmp_path / "whole")) == 20 // accumulate
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_a_terminal_reaches_the_workers_too(tmp_path):
+    """The signal goes to every process of the run; the step under way is saved all the same."""
+    out = tmp_path / "stopped"
+    made = arguments(tmp_path, "trainer.log_every=1", "trainer.accumulate=3", "data.loader.num_workers=2")
+    with runs.in_own_process(*made, f"out={out}", start_new_session=True) as process:
+        wait_for(5, out, process)
+        os.killpg(process.pid, signal.SIGINT)
+        said, error = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130, said + error
+    assert error.count("stopping after this step") == 1 and "Traceback" not in error
+    step = runs.checkpoint(out)["global_step"]
+    assert said.splitlines()[-1].startswith(f"interrupted at step {step}; go on by: python train.py resume=")
+    train([*made, f"trainer.max_steps={step}", f"out={tmp_path / 'whole'}"])
+    assert_same_weights(tmp_path / "whole", out)

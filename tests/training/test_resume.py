@@ -19,22 +19,23 @@ def resume(out, *more):
 
 
 @pytest.mark.parametrize(
-    ("limits", "crashes"),
+    ("limits", "every", "crashes"),
     [
-        (("trainer.max_steps=17",), (3, EPOCH, 2 * EPOCH - 1)),
-        (("trainer.max_steps=9", "trainer.accumulate=2"), (5, EPOCH + 2, 2 * EPOCH)),
-        (("trainer.max_epochs=2",), (EPOCH - 1, EPOCH + 3)),
-        (("trainer.max_epochs=2", "trainer.accumulate=3"), (6, EPOCH + 4)),
+        (("trainer.max_steps=17",), 2, (3, EPOCH, 2 * EPOCH - 1)),
+        (("trainer.max_steps=9", "trainer.accumulate=2"), 2, (5, EPOCH + 2, 2 * EPOCH)),
+        (("trainer.max_epochs=2", "trainer.accumulate=3"), 2, (6, EPOCH + 4)),
+        (("trainer.max_epochs=3",), 1, (EPOCH, EPOCH + 1, 2 * EPOCH)),  # with checkpoints at the ends of epochs
     ],
 )
-def test_a_crashed_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, limits, crashes):
+def test_a_crashed_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, limits, every, crashes):
     """Weights, optimizer state and metrics.csv, over several crashes: in mid-epoch, at its first and its last batch."""
-    train(arguments(tmp_path, *limits, *EVERY, f"out={tmp_path / 'whole'}"))
+    made = arguments(tmp_path, *limits, f"trainer.checkpoint_every={every}", "trainer.log_every=3")
+    train([*made, f"out={tmp_path / 'whole'}"])
     out = tmp_path / "crashed"
     for number, batch in enumerate(crashes):
         with monkeypatch.context() as patch, pytest.raises(Crash):
             runs.crash_at(batch, patch)
-            resume(out) if number else train(arguments(tmp_path, *limits, *EVERY, f"out={out}"))
+            resume(out) if number else train([*made, f"out={out}"])
     resume(out)
     assert_same_weights(tmp_path / "whole", out)
     assert rows(tmp_path / "whole") == rows(out)
@@ -49,6 +50,21 @@ def test_a_prolonged_run_is_the_one_that_was_longer_from_the_start(tmp_path, sho
     train(arguments(tmp_path, *EVERY, f"trainer.max_steps={shorter[0]}", f"out={out}"))
     for steps in (*shorter[1:], 17):
         resume(out, f"trainer.max_steps={steps}")
+    assert_same_weights(tmp_path / "whole", out)
+    assert rows(tmp_path / "whole") == rows(out)
+
+
+def test_epochs_are_prolonged_too_and_counted_right(tmp_path, capsys):
+    train(arguments(tmp_path, *EVERY, "trainer.max_epochs=3", f"out={tmp_path / 'whole'}"))
+    out = tmp_path / "prolonged"
+    train(arguments(tmp_path, *EVERY, "trainer.max_epochs=1", f"out={out}"))
+    assert runs.checkpoint(out)["global_step"] == EPOCH
+    capsys.readouterr()
+    resume(out)
+    assert f"the run ended at step {EPOCH}" in capsys.readouterr().out
+    for epochs in (2, 3):
+        resume(out, f"trainer.max_epochs={epochs}")
+    assert runs.checkpoint(out)["global_step"] == 3 * EPOCH
     assert_same_weights(tmp_path / "whole", out)
     assert rows(tmp_path / "whole") == rows(out)
 
@@ -129,5 +145,5 @@ def test_a_run_that_has_ended_says_so(finished, capsys):
 def test_a_checkpoint_without_an_optimizer_is_for_a_warm_start(finished, tmp_path):
     saved = torch.load(finished, weights_only=True)
     torch.save(saved | {"optimizer_states": []}, tmp_path / "a.ckpt")
-    with pytest.raises(UserError, match="holds no optimizer state: start a new run from it by weights="):
+    with pytest.raises(UserError, match="holds weights, but no optimizer state: start a new run by weights="):
         train([f"resume={tmp_path / 'a.ckpt'}", f"out={tmp_path / 'out'}"])

@@ -1,0 +1,42 @@
+"""When a run ends by itself: after so many optimizer steps or epochs, or never."""
+
+import math
+
+from lightning import Callback, LightningModule, Trainer
+
+from app.training.recipe import TrainerSettings
+
+NEVER = 2**62  # optimizer steps
+
+UNLIMITED = -1
+
+
+def max_steps(settings: TrainerSettings) -> int:
+    """For Lightning, which only counts exactly over several interruptions where it has a limit in steps."""
+    return NEVER if settings.max_steps == UNLIMITED else settings.max_steps
+
+
+def last_step(settings: TrainerSettings, trainer: Trainer, batch_idx: int) -> int | None:
+    """The optimizer step at which the run will end, seen from a batch of its present epoch; None where it does not."""
+    limits = [settings.max_steps] if settings.max_steps != UNLIMITED else []
+    if settings.max_epochs != UNLIMITED:
+        steps_an_epoch = math.ceil(trainer.num_training_batches / settings.accumulate)
+        to_come = (settings.max_epochs - trainer.current_epoch) * steps_an_epoch - batch_idx // settings.accumulate
+        limits.append(trainer.global_step + to_come)
+    return min(limits, default=None)
+
+
+def is_reached(settings: TrainerSettings, step: int, epochs: int) -> bool:
+    """Whether a run ends that has done so many steps and whole epochs."""
+    return step >= settings.max_steps != UNLIMITED or epochs >= settings.max_epochs != UNLIMITED
+
+
+class StopAfterEpochs(Callback):
+    """Stops the run with the last batch of its last epoch."""
+
+    def __init__(self, settings: TrainerSettings):
+        self.settings = settings
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
+        if trainer.is_last_batch and is_reached(self.settings, trainer.global_step, trainer.current_epoch + 1):
+            trainer.should_stop = True
