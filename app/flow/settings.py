@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FlowSettings(BaseModel):
@@ -25,3 +25,9 @@ class FlowSettings(BaseModel):
     tokens: Literal["masking", "uniform"] = Field("masking", description="what noise does to tokens")
     extra_mask_share: float = Field(0.0, ge=0, le=1, description="tokens masked besides, whatever their time")
     self_condition_share: float = Field(0.5, ge=0, le=1, description="training steps with self-conditioning")
+
+    @model_validator(mode="after")
+    def _shares_fit(self):
+        if self.forward_folding_share + self.inverse_folding_share > 1:
+            raise ValueError("forward_folding_share and inverse_folding_share add up to more than 1; lower one of them")
+        return self

@@ -5,9 +5,11 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from app import __version__
+from app.chem.residues import NUM_TOKENS
 from app.flow.interpolant import corrupt
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
@@ -61,9 +63,10 @@ class CodesignModule(lightning.LightningModule):
             with torch.no_grad():
                 first = self.model(noisy)
             given = (1 - batch.diffuse_mask)[..., None]
-            truth = torch.nn.functional.one_hot(batch.aatypes_1, first.pred_logits.shape[-1])
+            logits = F.pad(first.pred_logits, (0, NUM_TOKENS - first.pred_logits.shape[-1]))
+            truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).to(logits.dtype)
             noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
-            noisy.aatypes_sc = torch.lerp(first.pred_logits, truth.to(first.pred_logits.dtype), given)
+            noisy.aatypes_sc = torch.lerp(logits, truth, given)
         return noisy
 
     def _generator(self, batch_idx: int) -> torch.Generator:

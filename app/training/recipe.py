@@ -1,6 +1,6 @@
 """The recipe: everything that defines a run, as plain data that is checked here and stored in checkpoints."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -10,6 +10,8 @@ from app.flow.settings import FlowSettings
 from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
 from app.sampling.settings import SamplerSettings
+
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Settings(BaseModel):
@@ -21,7 +23,7 @@ class OptimizerSettings(_Settings):
 
     lr: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
 
 
