@@ -97,7 +97,7 @@ class LogMetrics(Callback):
         self.means.to(module.device)
         if self.logged_step is None:
             self.logged_step = trainer.global_step
-        self._step, self._since = trainer.global_step, time.perf_counter()
+        self._step, self._epoch, self._since = trainer.global_step, trainer.current_epoch, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: dict, batch: ProteinBatch, batch_idx: int

@@ -106,8 +106,8 @@ def announce(plan: Plan, module: CodesignModule) -> None:
         say(f"resuming {plan.resume.path}: epoch {plan.resume.epoch}, step {plan.resume.step}")
         for key, old, new in changes(plan.resume.recipe, plan.recipe):
             say(f"  {key}: {old} -> {new}")
-    ends = {"step": trainer.max_steps, "epoch": trainer.max_epochs}
-    if limits := [f"{name} {number}" for name, number in ends.items() if number != UNLIMITED]:
+    ends = {f"step {trainer.max_steps}": trainer.max_steps, f"{trainer.max_epochs} epochs": trainer.max_epochs}
+    if limits := [end for end, number in ends.items() if number != UNLIMITED]:
         say(f"until {' or '.join(limits)}")
     else:
         say("until stopped: neither trainer.max_steps nor trainer.max_epochs is given")

@@ -1,0 +1,30 @@
+"""Two processes that train together, on the CPU."""
+
+import sys
+
+import pytest
+
+from tests.training import runs
+from tests.training.runs import arguments, assert_same_weights, rows
+
+
+def run(*command: str) -> str:
+    with runs.in_own_process(*command) as process:
+        out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is set up by hand elsewhere")
+def test_they_log_for_both_write_once_and_resume_exactly(tmp_path):
+    two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.log_every=3", "data.loader.num_workers=1")
+    made = arguments(tmp_path, *two)
+    said = run(*made, "trainer.max_epochs=2", f"out={tmp_path / 'whole'}")
+    assert said.count("done at step 8") == 1  # 7 batches an epoch, 4 on each rank, one of them twice
+    assert [row["step"] for row in rows(tmp_path / "whole")] == ["3", "6", "8"]
+    assert sum(int(row["examples"]) for row in rows(tmp_path / "whole")) in range(26, 31)
+    run(*made, "trainer.max_steps=4", f"out={tmp_path / 'resumed'}")
+    run(f"resume={tmp_path / 'resumed' / 'checkpoints' / 'last.ckpt'}", "trainer.max_steps=8")
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "resumed")
