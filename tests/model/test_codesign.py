@@ -74,6 +74,19 @@ def test_batch_mates_change_nothing():
             torch.testing.assert_close(results(together)[name][[index]], value, atol=1e-5, rtol=1e-5)
 
 
+def test_the_trunk_starts_from_masked_representations_and_nanometres():
+    batch = noisy_batch()
+    state = tiny_model().embed(batch)
+    pairs = batch.res_mask[:, :, None] * batch.res_mask[:, None]
+    assert torch.equal(state.node_mask, batch.res_mask)
+    assert torch.equal(state.edge_mask, pairs)
+    assert torch.equal(state.frame_mask, batch.res_mask * batch.diffuse_mask)
+    for value, mask in ((state.node, batch.res_mask), (state.edge, pairs)):
+        assert torch.equal((value != 0).any(-1), mask.bool())
+    torch.testing.assert_close(state.frames.trans, batch.trans_t / 10)
+    assert torch.equal(state.t, torch.cat([batch.so3_t, batch.r3_t, batch.cat_t], -1))
+
+
 def test_given_and_absent_residues_keep_their_frames():
     model, batch = tiny_model(), noisy_batch()
     prediction = model(batch)
