@@ -7,6 +7,7 @@ environment.prepare()
 import typer  # noqa: E402 - torch may be imported from here on
 
 from app.cli.data import data_app  # noqa: E402
+from app.cli.demo import demo  # noqa: E402
 from app.config.entry import run  # noqa: E402
 
 cli = typer.Typer(
@@ -16,11 +17,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(data_app, name="data")
-
-
-@cli.callback()
-def _commands() -> None:
-    """Keeps `data` a command of its own even while it is the only one."""
+cli.command()(demo)
 
 
 def main(arguments: list[str]) -> int | None:

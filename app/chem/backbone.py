@@ -1,4 +1,4 @@
-"""Ideal backbone of one residue in the coordinates of its own frame (origin CA, x axis along CA -> C, N in the xy plane).
+"""Ideal backbone of one residue in its own frame: origin CA, x axis along CA -> C, N in the xy plane.
 
 Coordinates in angstrom, those of AlphaFold 2's rigid groups for alanine (Engh & Huber geometry).
 """

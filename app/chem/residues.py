@@ -31,10 +31,11 @@ MODIFIED_TO_PARENT = {
     "SEP": "SER", "TPO": "THR", "PTR": "TYR", "HYP": "PRO", "MLY": "LYS", "M3L": "LYS", "KCX": "LYS", "LLP": "LYS",
     "ALY": "LYS", "PCA": "GLU", "CGU": "GLU", "FME": "MET", "MHO": "MET", "HIC": "HIS", "NEP": "HIS", "TYS": "TYR",
     "HSD": "HIS", "HSE": "HIS", "HSP": "HIS", "HID": "HIS", "HIE": "HIS", "HIP": "HIS", "CYX": "CYS", "CYM": "CYS",
-    "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "AGM": "ARG", "DDZ": "ALA", "SNN": "ASN", "GL3": "GLY", "SMC": "CYS", "CAS": "CYS", "YCM": "CYS", "TRQ": "TRP",
+    "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "AGM": "ARG", "DDZ": "ALA", "SNN": "ASN", "GL3": "GLY", "SMC": "CYS",
+    "CAS": "CYS", "YCM": "CYS", "TRQ": "TRP",
 }  # fmt: skip
-"""Modified residues read as the residue they were made from (PDB chemical components, `_chem_comp.mon_nstd_parent`), and
-the names by which simulation programs tell protonation states apart."""
+"""Modified residues, read as the residue they were made from (`_chem_comp.mon_nstd_parent` of the PDB's chemical
+components), and the names by which simulation programs tell protonation states apart."""
 
 
 def index_of(residue_name: str) -> int:

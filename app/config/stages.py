@@ -7,7 +7,7 @@ import yaml
 
 
 def with_block_defaults(config: Any, recipes: Path) -> Any:
-    """The config with every stage, wherever it stands, completed by the defaults file of its block type, if there is one.
+    """The config with every stage, wherever it stands, completed by the defaults file of its block type.
 
     A stage is a dict with the key `block`. Unknown block types are left for the model to refuse.
     """
