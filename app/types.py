@@ -117,9 +117,7 @@ class TrunkState:
     node_mask: Tensor  # [B, N] float
     edge_mask: Tensor | None  # [B, N, N] float, the outer product of node_mask; None where edge is None
     t: Tensor  # [B, 3] float: so3_t, r3_t, cat_t
-    frame_mask: Tensor | None = (
-        None  # [B, N] float, 1 where frames may move (residue present and diffused); None: node_mask
-    )
+    frame_mask: Tensor | None = None  # [B, N] float, 1 where frames may move (present and diffused); None: node_mask
 
     def replace(self, **changes) -> TrunkState:
         return dataclasses.replace(self, **changes)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from app.geometry import rotations
 
-_GRID = 2048
-_MAX_TERMS = 4096
+_GRID = 2048  # cells of the table, 0.0015 rad each: enough for sigma from 0.01 on
 
 
 @functools.lru_cache(maxsize=8)
@@ -25,7 +24,7 @@ def angle_table(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     edges = np.linspace(0.0, np.pi, _GRID + 1)
     middle = 0.5 * (edges[1:] + edges[:-1])
     # Terms fall off as exp(-l^2 sigma^2 / 2); beyond 9 / sigma they are under 1e-17.
-    order = np.arange(min(_MAX_TERMS, int(9.0 / sigma) + 2), dtype=np.float64)
+    order = np.arange(int(9.0 / sigma) + 2, dtype=np.float64)
     weight = (2 * order + 1) * np.exp(-order * (order + 1) * sigma**2 / 2)
     series = np.sin(np.outer(middle, order + 0.5)) @ weight / np.sin(middle / 2)
     density = np.clip((1 - np.cos(middle)) * series, 0.0, None)

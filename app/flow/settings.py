@@ -20,7 +20,7 @@ class FlowSettings(BaseModel):
     translation_noise: float = Field(10.0, gt=0, description="standard deviation of the noise on CA, angstrom")
     batch_transport: bool = Field(True, description="pair noise with examples by optimal transport within the batch")
     invert_transport: bool = Field(False, description="quirk: apply the inverse of the optimal permutation")
-    igso3_sigma: float = Field(1.5, gt=0, description="width of the rotation noise around the true rotation, radians")
+    igso3_sigma: float = Field(1.5, ge=0.01, description="width of the noise around the true rotation, radians")
     half_turn: Literal["exact", "positive"] = Field("exact", description="quirk 'positive': see geometry.rotations.log")
     tokens: Literal["masking", "uniform"] = Field("masking", description="what noise does to tokens")
     extra_mask_share: float = Field(0.0, ge=0, le=1, description="tokens masked besides, whatever their time")
