@@ -187,7 +187,7 @@ BY_HAND = {
     "a loop of stand-ins": pickled(CONFIG, b")\x81q\x00}", text("_content"), b"h\x00sb"),
     "deep nesting": pickled(b"]" * 5000 + b"a" * 4999),
     "lists that hold the one before twice": pickled(
-        b"]q\x00", *(b"](h" + bytes([k]) + b"h" + bytes([k]) + b"eq" + bytes([k + 1]) for k in range(60))
+        b"](]q\x00", *(b"](h" + bytes([k]) + b"h" + bytes([k]) + b"eq" + bytes([k + 1]) for k in range(60)), b"e"
     ),
 }
 

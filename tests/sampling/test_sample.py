@@ -14,6 +14,7 @@ from app.types import NoisyBatch, Prediction
 from tests.factories import protein_batch, random_rotations, tiny_model
 
 MENDED, LEGACY = SAMPLERS["euler"], SAMPLERS["multiflow_legacy"]
+QUIET = MENDED.model_copy(update={"token_noise": 0.0})
 PLAIN = MENDED.model_copy(update={"token_step": "plain", "token_noise": 2.0, "token_temperature": 1.0})
 UNIFORM = PLAIN.model_copy(update={"tokens": "uniform"})
 EVERY = {"euler": MENDED, "multiflow_legacy": LEGACY, "plain": PLAIN, "uniform": UNIFORM}
@@ -199,6 +200,17 @@ def test_residues_that_stay_have_to_be_given():
         sample(Recorder(), task="forward_folding", steps=2, diffuse_mask=diffuse, aatypes_1=clean.aatypes_1)
 
 
+def test_kept_residues_of_unknown_type_do_not_take_the_places_of_masked_ones():
+    clean, diffuse = protein_batch(2, 9), torch.ones(2, 9)
+    diffuse[:, :4] = 0
+    paths = []
+    for kept in (0, MASK_TOKEN):
+        arguments = {"trans_1": clean.trans_1, "rotmats_1": clean.rotmats_1, "aatypes_1": torch.full((2, 9), kept)}
+        paths.append(sample(Recorder(), steps=6, sampler=QUIET, diffuse_mask=diffuse, **arguments).path_aatypes)
+    assert torch.equal(paths[0][..., 4:], paths[1][..., 4:])
+    assert (paths[1][..., :4] == MASK_TOKEN).all()
+
+
 def test_noise_that_is_given_is_used_and_leaves_the_other_noise_as_it_was():
     free = sample(Recorder(), steps=3, lengths=[9, 9], seed=4)
     trans_0 = torch.randn(2, 9, 3)
@@ -239,9 +251,8 @@ def test_the_mended_sampler_shows_what_training_showed():
 
 
 def test_the_mended_sampler_returns_the_tokens_it_drew():
-    quiet = MENDED.model_copy(update={"token_noise": 0.0})
     model = Recorder()
-    path = sample(model, steps=5, sampler=quiet, lengths=[9, 9])
+    path = sample(model, steps=5, sampler=QUIET, lengths=[9, 9])
     assert torch.equal(path.final_aatypes, path.path_aatypes[:, -2])  # without noise none is masked after the last step
     assert not torch.equal(path.final_aatypes, model.said[-1].pred_aatypes)
     noisy = sample(model := Recorder(), steps=5, sampler=MENDED, lengths=[30])
@@ -276,6 +287,16 @@ def test_legacy_forward_folding_conditions_on_the_sequence_and_the_mended_one_on
         one_hot = torch.nn.functional.one_hot(inputs["aatypes_1"], 21).float()
         for batch, said in zip(model.seen[1:], model.said, strict=False):
             assert torch.equal(batch.aatypes_sc, one_hot if sampler is LEGACY else said.pred_logits)
+
+
+@every_sampler
+def test_half_turns_are_made_in_the_samplers_sense(sampler):
+    turned = rotations.exp(torch.tensor([-(torch.pi - 0.005), 0.0, 0.0])).expand(1, 3, 3, 3)
+    aim = Prediction(torch.zeros(1, 3, 3), turned, torch.zeros(1, 3, 21), torch.zeros(1, 3, dtype=torch.int64))
+    start = rotations.identity(1, 3)
+    path = sample(lambda batch: aim, steps=21, sampler=sampler, rotmats_0=start)
+    first = rotations.log(path.path_rotmats[0, 1])
+    assert (first[:, 0] > 0 if sampler.half_turn == "positive" else first[:, 0] < 0).all()
 
 
 def test_chains_and_residue_indices_are_passed_on():
