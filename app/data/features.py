@@ -16,9 +16,9 @@ def features(protein: Protein) -> dict[str, Tensor]:
     aatypes_1: [N] int64. res_idx: [N] int64, 1 at the first residue of each chain, gaps kept. trans_1: [N, 3] float32,
     CA in angstrom, centred on their mean. rotmats_1: [N, 3, 3] float32, from N, CA and C (AlphaFold 2, algorithm 21).
     """
-    backbone = torch.from_numpy(protein.atom37[:, [atoms.N, atoms.CA, atoms.C]].astype(np.float64))
-    backbone = backbone - backbone[:, 1].mean(0)  # float64 until here: large offsets must not eat digits
-    frames = frames_from_backbone(*backbone.unbind(1))
+    backbone = protein.atom37[:, [atoms.N, atoms.CA, atoms.C]].astype(np.float64)
+    backbone -= backbone[:, 1].mean(0)  # float64 until here: large offsets must not eat digits; no such tensor is made
+    frames = frames_from_backbone(*torch.from_numpy(backbone.astype(np.float32)).unbind(1))
     present = torch.ones(len(protein))
     return {
         "res_mask": present,
@@ -26,8 +26,8 @@ def features(protein: Protein) -> dict[str, Tensor]:
         "plddt_mask": present.clone(),
         "chain_idx": torch.from_numpy(protein.chain_idx.astype(np.int64)),
         "res_idx": torch.from_numpy(_from_one(protein.res_idx, protein.chain_idx)),
-        "trans_1": frames.trans.float(),
-        "rotmats_1": frames.rotmats.float(),
+        "trans_1": frames.trans,
+        "rotmats_1": frames.rotmats,
         "aatypes_1": torch.from_numpy(protein.aatype.astype(np.int64)),
     }
 
