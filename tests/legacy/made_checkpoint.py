@@ -97,3 +97,10 @@ def checkpoint(module: CodesignModule | None = None, cfg: dict | None = None) ->
 def write(path: Path, made: dict | None = None) -> Path:
     torch.save(made or checkpoint(), path)
     return path
+
+
+def adamw(module: CodesignModule, state: dict | None = None) -> torch.optim.AdamW:
+    optimizer = torch.optim.AdamW(module.model.parameters())
+    if state is not None:
+        optimizer.load_state_dict(state)
+    return optimizer
