@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-TRAINING_STEPS = 700
+TRAINING_STEPS = 600
 
 
 def demo(

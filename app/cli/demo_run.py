@@ -22,7 +22,7 @@ from app.training.checkpoint import load_module
 from app.training.module import CodesignModule
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLING_STEPS = 50
+SAMPLING_STEPS = 40
 BATCH = 16
 SEED = 1
 
@@ -101,7 +101,7 @@ def _scores(module: CodesignModule, data: DemoDataset, name: str) -> dict[str, f
 def _losses(metrics: Path) -> list[float]:
     """The training losses in the log, in order."""
     with metrics.open() as file:
-        return [round(float(row["train/train_loss"]), 4) for row in csv.DictReader(file) if row["train/train_loss"]]
+        return [round(float(row["train_loss"]), 4) for row in csv.DictReader(file) if row["train_loss"]]
 
 
 def _show(report: dict, out: Path) -> None:
