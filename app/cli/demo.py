@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-TRAINING_STEPS = 600
+TRAINING_STEPS = 800
 
 
 def demo(

@@ -48,7 +48,7 @@ def run_demo(out: Path, steps: int) -> None:
     scores = {"trained": _scores(trained, held_out, "trained"), "untrained": _scores(untrained, held_out, "untrained")}
     _run(
         *("infer.py", f"ckpt={checkpoint}", "task=unconditional", "lengths=[60,80]", "samples_per_length=2"),
-        *(f"steps={SAMPLING_STEPS}", f"seed={SEED}", "device=cpu", f"out={designs}"),
+        *("sampler.token_temperature=1", f"steps={SAMPLING_STEPS}", f"seed={SEED}", "device=cpu", f"out={designs}"),
     )
 
     losses = _losses(run_folder / "metrics.csv")
