@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from app.chem import atoms
+from app.chem.residues import UNKNOWN
 from app.config.keys import one_line
 from app.data.features import features
 from app.errors import UserError
@@ -160,6 +161,8 @@ def _from_fasta(file: Path) -> Iterator[Given]:
 def _unusable(given: Given) -> str | None:
     if len(given) == 0:
         return "the sequence is empty"
+    if given.frames is None and bool((given.aatypes == UNKNOWN).all()):
+        return "no residue of a known type in the sequence"
     if len(given) > MAX_RESIDUES:
         return f"{len(given)} residues, beyond the model's limit of {MAX_RESIDUES}"
     if len(given.chain_ids) > len(CHAIN_LETTERS):

@@ -18,6 +18,7 @@ FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
 
 _PARENT = {"U": "C", "O": "K"}  # selenocysteine and pyrrolysine, as in structure files
 _GAPS = "-."
+_SILENT = _GAPS + "* \t"
 
 
 def is_fasta(path: Path) -> bool:
@@ -42,6 +43,11 @@ def read_fasta(path: Path) -> list[tuple[str, np.ndarray, list[str]]]:
         records = []
     if not records:
         raise UserError(f"{path}: holds no FASTA record; one is a line '>name' and lines with its sequence")
+    for header, text in records:
+        if strange := sorted({letter for letter in text if not letter.isalpha() and letter not in _SILENT}):
+            raise UserError(
+                f"{path}: record {header!r} holds {' '.join(strange)}, which is no residue; give one record a chain"
+            )
     return [(header.split()[0] if header.split() else "", *_aatypes(text)) for header, text in records]
 
 

@@ -24,6 +24,9 @@ from app.training.recipe import OptimizerSettings
 RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
 """What Lightning needs to go on with a run, besides the weights."""
 
+MOST_LISTED = 12
+"""Parameters named in one error; the rest is counted."""
+
 
 @dataclass
 class Opened:
@@ -60,6 +63,24 @@ class Opened:
             raise UserError(
                 f"resume={self.path}: holds weights, but no optimizer state: start a new run by weights={self.path}"
             )
+        if wrong := self._faults_of_state():
+            raise UserError(f"resume={self.path}: damaged, {wrong}; go on from another checkpoint, or copy it again")
+
+    def _faults_of_state(self) -> str | None:
+        """What would stop or corrupt a run that went on from here, in a few words."""
+        if not (self.state["loops"] is None or isinstance(self.state["loops"].get("fit_loop"), dict)):
+            return "it does not say how far the run had come"
+        if any(not tensor.isfinite().all() for tensor in self.module.state_dict().values()):
+            return "its weights are not all finite"
+        moments = self.state["optimizer_states"][0].get("state", {})
+        for index, (name, parameter) in enumerate(self.module.model.named_parameters()):
+            kept = moments.get(index, {})
+            if moments and not {"step", "exp_avg", "exp_avg_sq"} <= kept.keys():
+                return f"the optimizer's state of {name} is missing"
+            for moment in ("exp_avg", "exp_avg_sq"):
+                if moments and kept[moment].shape != parameter.shape:
+                    return f"the optimizer's {moment} of {name} has shape {list(kept[moment].shape)}"
+        return None
 
 
 def load_module(path: str | Path, device: str | torch.device = "cpu") -> CodesignModule:
@@ -122,7 +143,11 @@ def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Fill all parameters. Raises UserError where they do not all fit, listing those that do not."""
     if wrong := faults(module.state_dict(), weights):
-        raise UserError(f"{path}: its parameters do not fit the model: {'; '.join(wrong)}")
+        listed = "; ".join(wrong[:MOST_LISTED]) + f"; and {len(wrong) - MOST_LISTED} more" * (len(wrong) > MOST_LISTED)
+        raise UserError(
+            f"{path}: its parameters do not fit the model: {listed} (without recipe= and model.*, weights= takes the"
+            " checkpoint's own model)"
+        )
     module.load_state_dict(weights)
 
 

@@ -10,7 +10,7 @@ from app.training.metrics import COLUMNS
 from app.training.recipe import Recipe
 from app.training.run_folder import RunFolder
 
-MISSING = "is not installed: pip install 'trunkline[loggers]', or leave out logger="
+MISSING = "is not installed: pip install -e '.[loggers]' in Trunkline's folder, or leave out logger="
 
 
 def build_loggers(recipe: Recipe, folder: RunFolder, step: int) -> list[Logger]:

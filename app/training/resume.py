@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
+
 from app.config.compose import chosen_groups, compose, options, typed_overrides
 from app.config.diff import differences, merge
 from app.config.keys import leaves, lookup
+from app.config.overrides import RECIPES
 from app.errors import UserError
 from app.training.checkpoint import Opened
 from app.training.recipe import Recipe, parse_recipe
@@ -33,7 +36,11 @@ def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
             "data": merge(_composed([f"data={amended['data']['kind']}"], name)["data"], amended["data"])
         }
     for group in groups.keys() - {"recipe"}:
-        amended = _with_section(amended, group.split("/"), lookup(sections, group.replace("/", ".")))
+        section = lookup(sections, group.replace("/", "."))
+        if group != "data" and not group.startswith("model/"):
+            kept = lookup(amended, group.replace("/", "."))
+            section = kept | {key: section[key] for key in _telling_keys(group)}
+        amended = _with_section(amended, group.split("/"), section)
     for key, value in typed_overrides(arguments).items():
         if isinstance(value, str) and "${" in value:
             raise UserError(f"{key}={value}: with resume= give the value itself, not a reference")
@@ -59,6 +66,12 @@ def _composed(arguments: Sequence[str], name: str) -> dict:
     chosen = [text for text in arguments if text.partition("=")[0] in options() and not text.startswith("recipe=")]
     under = [f"recipe={name}"] if name in options().get("recipe", ()) else []
     return compose("train", [*under, *chosen], partial=True)
+
+
+def _telling_keys(group: str) -> list[str]:
+    """The keys by which the options of a group differ: `trainer=cpu` means an accelerator, not the rest of its file."""
+    files = [yaml.safe_load((RECIPES / group / f"{option}.yaml").read_text()) for option in options()[group]]
+    return [key for key in files[0] if any(file.get(key) != files[0][key] for file in files)]
 
 
 def _with_section(config: dict, path: Sequence[str], section: Any) -> dict:

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from app.config.compose import compose, typed_overrides
+from app.config.compose import chosen_groups, compose, typed_overrides
+from app.config.diff import merge
 from app.config.entry import INTERRUPTED
+from app.config.keys import lookup
 from app.errors import UserError
 from app.training import console
 from app.training.checkpoint import Opened, load_weights, open_checkpoint
@@ -55,16 +57,36 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         return _resumed(Path(resume), typed.get("out"), arguments)
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
+    weights = None if run["weights"] is None else open_checkpoint(run["weights"])
+    if weights is not None and not _chooses_model(arguments):
+        config = like_checkpoint(config, weights.recipe, arguments)
+        if "out" not in typed:
+            run["out"] = f"runs/{config['name']}"
     if run["out"] is None:
         raise UserError("out=null: name the run's folder, or leave it out")
     if run["resume"] is not None:
         raise UserError(f"resume={run['resume']}: to be typed, not set by a recipe")
-    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])))
+    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])), weights=weights)
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run()
-    if run["weights"] is not None:
-        plan.weights = open_checkpoint(run["weights"])
     return plan
+
+
+def _chooses_model(arguments: Sequence[str]) -> bool:
+    """Whether the command line says which model it wants."""
+    chosen = [*chosen_groups(arguments), *(key.replace(".", "/") for key in typed_overrides(arguments))]
+    return any(key == "recipe" or key.startswith("model/") for key in chosen)
+
+
+def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:
+    """A composed config with the model of a checkpoint's recipe, and what belongs to a model: flow, losses, sampler.
+
+    What the user typed of these stays.
+    """
+    typed = typed_overrides(arguments)
+    sections = [name for name in ("name", "model", "flow", "loss", "sampler") if name not in chosen_groups(arguments)]
+    own = {key: lookup(config, key) for key in typed if key.split(".")[0] in sections}
+    return merge(config | {name: recipe[name] for name in sections}, own)
 
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:

@@ -58,7 +58,8 @@ class RunFolder:
         return run if checkpoint.parent.name == "checkpoints" and run.recipe.is_file() else None
 
     def holds_run(self) -> bool:
-        return self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
+        own = self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
+        return own or (self.path / "manifest.json").exists()  # infer.py's
 
     def refuse_other_run(self) -> None:
         """Raises UserError where a run lies here, or where nothing could be written here."""

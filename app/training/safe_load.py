@@ -22,8 +22,10 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
     Raises UserError for a file that is missing, cut off or no checkpoint; Refused as said.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the checkpoint in it, for a run {path}/checkpoints/last.ckpt")
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
+        raise UserError(f"{path}: no such checkpoint file; give the path of one")
     try:
         with torch.serialization.safe_globals(list(stand_ins)):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,8 +37,9 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
                 raise Refused(f"{path}: refused, it names {name}, which no checkpoint needs; nothing was run") from None
         raise Refused(f"{path}: refused, it is not a plain checkpoint; nothing in it was run") from None
     except Exception as error:  # torch asserts, unpacks and indexes its way through a damaged file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{path}: cannot be read, the file is cut off or no checkpoint ({reason})") from None
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}): it is cut off, damaged or no checkpoint; copy it again"
+        ) from None
     if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint: give one that training wrote")
     return checkpoint

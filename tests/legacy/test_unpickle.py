@@ -212,7 +212,7 @@ def test_allowed_names_used_in_unexpected_ways_run_nothing(tmp_path, canary, nam
 def test_what_is_no_checkpoint(tmp_path):
     path = tmp_path / "x.ckpt"
     assert "no such" in refusal(path)
-    assert "no such" in refusal(tmp_path)  # a folder
+    assert "is a folder" in refusal(tmp_path)
     for content in (b"", b"hello\nworld\n", b"\x00" * 1000, b"PK\x03\x04" + b"x" * 50, "größe".encode("utf-16")):
         path.write_bytes(content)
         refusal(path)
@@ -288,9 +288,9 @@ def test_flipped_bits_within_the_pickle(tmp_path):
 def test_allowing_is_undone_afterwards(tmp_path):
     path = tmp_path / "a.ckpt"
     torch.save(checkpoint(), path)
-    before = torch.serialization.get_safe_globals()
+    before = set(torch.serialization.get_safe_globals())
     load_checkpoint(path)
-    assert torch.serialization.get_safe_globals() == before
+    assert set(torch.serialization.get_safe_globals()) == before
     torch.save(checkpoint(Calls(os.getcwd)), path)
     refusal(path)
-    assert torch.serialization.get_safe_globals() == before
+    assert set(torch.serialization.get_safe_globals()) == before

@@ -27,18 +27,20 @@ def test_records(tmp_path, name):
 
 
 def test_letters_that_are_no_residue_type(tmp_path):
-    ((_, sequence, notes),) = read(tmp_path, ">a\nAU-OB.XJ1Z\n")
-    assert sequence == "ACKXXXXX"
+    ((_, sequence, notes),) = read(tmp_path, ">a\nAU-OB.XJZ\n")
+    assert sequence == "ACKXXXX"
     assert notes == [
         "2 gaps left out",
         "2 modified residues (U, O) read as their parents",
-        "4 letters that are no residue type read as X: 1 B J Z",
+        "3 letters that are no residue type read as X: B J Z",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (">a\nACD:EFG\n", "record 'a' holds :, which is no residue; give one record a chain"),
+        (">a\nAC1D/EFG\n", "record 'a' holds / 1, which is no residue"),
         ("", "holds no FASTA record"),
         ("ACDEF\n", "holds no FASTA record"),
         (b"\x80\x81>a\nACD", "holds no FASTA record"),

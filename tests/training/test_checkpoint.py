@@ -94,7 +94,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
             load_module(tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="no such checkpoint file"):
         load_module(tmp_path / "none.ckpt")
-    with pytest.raises(UserError, match="no such checkpoint file"):
+    with pytest.raises(UserError, match="is a folder: give the checkpoint in it"):
         load_module(tmp_path)
     torch.save([1], tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="holds a list, not a checkpoint"):
@@ -177,7 +177,26 @@ def test_a_run_resumed_from_multiflows_goes_on_exactly_too(shared, tmp_path):
     train([f"resume={tmp_path}/out/checkpoints/last.ckpt", "trainer.max_steps=15"])
     runs.assert_same_weights(tmp_path / "whole", tmp_path / "out")
     assert runs.rows(tmp_path / "whole") == runs.rows(tmp_path / "out")
-    assert [row["epoch"] for row in runs.rows(tmp_path / "out")] == ["1"] * 3 + ["2"] * 2
+    assert [row["epoch"] for row in runs.rows(tmp_path / "out")] == [
+        "1",
+        "1",
+        "2",
+        "2",
+        "3",
+    ]  # accumulate=2, as its config says
+
+
+def test_weights_bring_their_model_along_where_none_is_typed(shared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    start = [f"weights={shared}/legacy_multiflow/last.ckpt", *runs.data(tmp_path), "trainer=cpu", "trainer.max_steps=1"]
+    train([*start, "loss.token_weight=0.5", "sampler=euler", f"out={tmp_path / 'out'}"])
+    original, tuned = (
+        open_checkpoint(path).recipe for path in (start[0].removeprefix("weights="), "out/checkpoints/last.ckpt")
+    )
+    assert tuned["model"] == original["model"]
+    assert tuned["flow"] == original["flow"]
+    assert tuned["loss"] == original["loss"] | {"token_weight": 0.5}
+    assert tuned["sampler"]["name"] == "euler"
 
 
 def test_weights_of_multiflows(shared, tmp_path):

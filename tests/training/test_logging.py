@@ -28,7 +28,7 @@ def test_tensorboard_beside_the_csv_and_missing_packages(tmp_path, monkeypatch):
     assert [event.step for event in events.Scalars("train_loss")] == [1, 2, 3]
     assert [row["step"] for row in rows(out)] == ["1", "2", "3"]
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"logger=wandb: .* pip install 'trunkline\[loggers\]'"):
+    with pytest.raises(UserError, match=r"logger=wandb: .* pip install -e '\.\[loggers\]'"):
         train(arguments(tmp_path, "logger=wandb", f"out={tmp_path / 'other'}"))
     assert not (tmp_path / "other").exists()
 

@@ -14,6 +14,14 @@ from tests.training import runs
 from tests.training.runs import arguments, files
 
 
+def test_a_folder_of_designs_is_no_place_for_a_run(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="holds another run"):
+        train(runs.arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+
+
 def test_folders_that_hold_a_run_or_cannot_are_refused(tmp_path):
     out = tmp_path / "a run's folder"
     train(arguments(tmp_path, "trainer.max_steps=2", "trainer.checkpoint_every=1", f"out={out}"))

@@ -125,7 +125,6 @@ def test_only_what_was_typed_changes_and_is_printed(finished, tmp_path, capsys):
     assert sorted(line.strip() for line in said.splitlines() if " -> " in line) == [
         "flow.self_condition_share: 0.5 -> 1.0",
         "optimizer.lr: 0.0002 -> 0.001",
-        "trainer.log_every: 2 -> 10",  # trainer=cpu brings in all of its section
         "trainer.max_steps: 2 -> 3",
     ]
     before, after = (torch.load(path, weights_only=True) for path in (finished, tmp_path / "out/checkpoints/last.ckpt"))
@@ -147,3 +146,21 @@ def test_a_checkpoint_without_an_optimizer_is_for_a_warm_start(finished, tmp_pat
     torch.save(saved | {"optimizer_states": []}, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="holds weights, but no optimizer state: start a new run by weights="):
         train([f"resume={tmp_path / 'a.ckpt'}", f"out={tmp_path / 'out'}"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda saved: saved["optimizer_states"][0]["state"].pop(3), "the optimizer's state of .* is missing"),
+        (lambda saved: saved["optimizer_states"][0]["state"][2].update(exp_avg=torch.zeros(5)), r"exp_avg of .* \[5\]"),
+        (lambda saved: saved.update(loops={}), "does not say how far"),
+        (lambda saved: next(iter(saved["state_dict"].values())).fill_(float("nan")), "not all finite"),
+    ],
+)
+def test_a_damaged_state_is_told_before_anything_is_written(finished, tmp_path, damage, said):
+    saved = torch.load(finished, weights_only=True)
+    damage(saved)
+    torch.save(saved, tmp_path / "damaged.ckpt")
+    with pytest.raises(UserError, match=rf"damaged\.ckpt: damaged, .*{said}"):
+        train([f"resume={tmp_path / 'damaged.ckpt'}", "trainer.max_steps=3", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
