@@ -1,5 +1,6 @@
 """`python -m app data ...`: look at training data, download entries."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -103,6 +104,7 @@ def _show(console: Console, path: Path, report, rows: int | None, names: int | N
             f"(median {np.median(lengths):.0f}), {lengths.sum()} residues in all; {len(report.dropped)} dropped",
             highlight=False,
         )
-        console.print(f"train on them with: data={report.kind} data.path={path}", highlight=False, soft_wrap=True)
+        typed = shlex.quote(f"data.path={path}")
+        console.print(f"train on them with: data={report.kind} {typed}", highlight=False, soft_wrap=True)
     if report.other_files:
         console.print(f"{report.other_files} other files in the folder are no structure files", highlight=False)

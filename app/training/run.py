@@ -16,7 +16,7 @@ from app.errors import UserError
 from app.training import console
 from app.training.checkpoint import Opened, load_weights, open_checkpoint
 from app.training.console import say
-from app.training.fit import fit
+from app.training.fit import accelerator_of, fit
 from app.training.module import CodesignModule
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
@@ -38,6 +38,7 @@ def train(arguments: Sequence[str]) -> int:
     """Run `train.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
     console.set_up()
     plan = plan_of(arguments)
+    accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module = build_module(plan)
     announce(plan, module)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
