@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from app.config.diff import ABSENT, differences, merge, same
-from app.config.keys import leaves, lookup, one_line
+from app.config.keys import did_you_mean, leaves, lookup, one_line
 from app.config.overrides import RECIPES, CommandLine, chosen_groups, options, read, typed_overrides
 from app.config.stages import with_block_defaults
 from app.errors import UserError
@@ -45,6 +45,7 @@ def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *,
     typed = read(overrides, recipes)
     # Twice: so that a block's default can be typed over, and for stages that are themselves typed.
     unresolved = with_block_defaults(_choose(root, typed, recipes), recipes)
+    _refuse_mistyped_group(unresolved, typed.values, recipes)
     unresolved = with_block_defaults(merge(unresolved, typed.values), recipes)
     for key, value in leaves(unresolved):
         if isinstance(value, str) and "${" in _REFERENCE.sub("", value):
@@ -119,6 +120,13 @@ def _contents(composed: DictConfig) -> dict:
 def _choices(composed: DictConfig) -> dict[str, Any]:
     choices = OmegaConf.to_container(composed.hydra.runtime.choices)
     return {group: option for group, option in choices.items() if not group.startswith("hydra/")}
+
+
+def _refuse_mistyped_group(config: dict, values: dict[str, Any], recipes: Path) -> None:
+    """`recpie=tiny` is no key, and what it was meant to be is no key either: merging could not suggest it."""
+    for key in values:
+        if key not in config and "." not in key and (similar := did_you_mean(key, options(recipes))):
+            raise UserError(f"unknown key {key}: {similar.strip()}")
 
 
 def _refuse_missing(config: dict) -> None:

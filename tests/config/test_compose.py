@@ -223,3 +223,8 @@ def test_nothing_is_written(recipes, tmp_path, monkeypatch):
     monkeypatch.chdir(work)
     compose("train", ["out=x"], recipes)
     assert os.listdir(work) == []
+
+
+def test_a_mistyped_group_is_suggested(recipes):
+    with pytest.raises(UserError, match="unknown key recpie: did you mean recipe"):
+        compose("train", ["recpie=small"], recipes)
