@@ -91,7 +91,7 @@ def _text(content: bytes, path) -> str:
             raise UserError(f"{path}: the gzip data is truncated or damaged; get the file again") from None
     text = content.decode("utf-8", errors="replace")
     if not text.strip():
-        raise UserError(f"{path}: the file is empty; give a PDB or mmCIF file")
+        raise UserError(f"{path}: the file is empty")
     return text
 
 
