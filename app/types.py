@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from app.chem.residues import NUM_TOKENS
 
 
 @dataclass
@@ -129,5 +132,12 @@ class Prediction:
 
     pred_trans: Tensor  # [B, N, 3] float32, angstrom
     pred_rotmats: Tensor  # [B, N, 3, 3] float32
-    pred_logits: Tensor  # [B, N, 21] float32
-    pred_aatypes: Tensor  # [B, N] int64, argmax with the mask token excluded
+    pred_logits: Tensor | None  # [B, N, 21] float32, or None from a model without a sequence head
+    pred_aatypes: Tensor  # [B, N] int64, argmax with the mask token excluded; without logits the noisy tokens
+
+    def logits_to_see(self) -> Tensor:
+        """[B, N, 21]: the logits as the model sees them in its next call; 0 for a token without a column, and for all
+        of them where there is no sequence head."""
+        if self.pred_logits is None:
+            return self.pred_trans.new_zeros(*self.pred_aatypes.shape, NUM_TOKENS)
+        return F.pad(self.pred_logits, (0, NUM_TOKENS - self.pred_logits.shape[-1]))

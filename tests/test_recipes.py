@@ -127,7 +127,7 @@ def test_the_calls_of_the_manual():
 
 def test_a_stage_typed_on_the_command_line_has_its_blocks_defaults():
     (stage,) = composed("model.trunk.stages=[{block: ipa, depth: 2}]")["model"]["trunk"]["stages"]
-    assert stage == {"block": "ipa", "depth": 2, **read("block/ipa")}
+    assert stage == {"block": "ipa", "depth": 2, "share_weights": False, "checkpoint": False, **read("block/ipa")}
     (stage,) = composed("model.trunk.stages.0.num_heads=4")["model"]["trunk"]["stages"]
     assert (stage["num_heads"], stage["depth"]) == (4, 8)
 

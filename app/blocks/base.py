@@ -1,38 +1,65 @@
 """The one block interface: `forward(state: TrunkState) -> TrunkState`."""
 
-from typing import ClassVar
+from collections.abc import Set
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from app.types import TrunkState
 
+Part = Literal["node", "edge", "frames", "t"]
+"""A part of the trunk's state that a block may read or write."""
+
 
 class BlockSettings(BaseModel):
-    """Sizes every block has; a block type adds its own, and refuses widths that do not fit its heads."""
+    """Sizes every block has; a block type adds its own, and refuses widths that do not fit its heads.
+
+    What a block reads and writes follows from its settings alone, so that a stack can be checked before it is built.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     c_s: int = Field(256, gt=0, description="width of the node representation")
     c_z: int = Field(128, gt=0, description="width of the edge representation")
 
+    @property
+    def reads(self) -> frozenset[Part]:
+        """The parts of the state on which the block's output depends."""
+        raise TypeError(f"{type(self).__module__}: does not say what it reads")
+
+    @property
+    def writes(self) -> frozenset[Part]:
+        """The parts of the state that the block changes; "frames" only with a backbone update."""
+        raise TypeError(f"{type(self).__module__}: does not say what it writes")
+
+    def layers(self, depth: int) -> list[Self]:
+        """The settings of the blocks of one stage, `depth` of them; overridden where the last one differs."""
+        return [self] * depth
+
+    def for_readers(self, needed: Set[Part]) -> Self | None:
+        """These settings, less what would have no effect where only `needed` is read of the state after the block.
+
+        None: all of the block would be in vain. Parameters that cannot affect the output are never made.
+        """
+        return self if self.writes & needed else None
+
 
 class Block(nn.Module):
     """A layer of a trunk. It enriches some of node, edge and frames, and passes the rest through.
 
-    Blocks with `updates_backbone` are SE(3)-equivariant, all others invariant.
+    Blocks that write the frames are SE(3)-equivariant, all others invariant.
     """
 
     Settings: ClassVar[type[BlockSettings]] = BlockSettings
-    updates_backbone = False
 
     def __init__(self, settings: BlockSettings):
         super().__init__()
+        self.settings = settings
 
-    @classmethod
-    def stage(cls, settings: BlockSettings, depth: int) -> list["Block"]:
-        """The blocks of one stage, `depth` of them; overridden where the last one differs."""
-        return [cls(settings) for _ in range(depth)]
+    @property
+    def updates_backbone(self) -> bool:
+        return "frames" in self.settings.writes
 
     def forward(self, state: TrunkState) -> TrunkState:
-        raise TypeError(f"{type(self).__name__} has no forward")
+        raise TypeError(f"{type(self).__module__} has no forward")

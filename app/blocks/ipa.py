@@ -1,5 +1,8 @@
 """Multiflow's block: invariant point attention, a small transformer, transitions, and the backbone update."""
 
+from collections.abc import Set
+from typing import Self
+
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -8,6 +11,7 @@ from app.blocks.linear import Linear
 from app.blocks.point_attention import InvariantPointAttention
 from app.blocks.transformer import Transformer
 from app.blocks.transitions import BackboneUpdate, EdgeTransition, NodeTransition
+from app.phase import Rate
 from app.types import TrunkState
 
 
@@ -18,10 +22,10 @@ class Settings(base.BlockSettings):
     head_width: int = Field(16, gt=0, description="width of a head's scalar queries, keys and values")
     num_qk_points: int = Field(8, gt=0)
     num_v_points: int = Field(12, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the attention logits")
+    dropout: Rate = Field(0.0, description="on the attention logits")
     transformer_heads: int = Field(4, gt=0)
     transformer_layers: int = Field(4, ge=0)
-    transformer_dropout: float = Field(0.2, ge=0, lt=1)
+    transformer_dropout: Rate = 0.2
     update_backbone: bool = Field(True, description="the block moves the frames")
     update_edge: bool = Field(True, description="the block updates the edges")
     update_last_edge: bool = Field(
@@ -38,6 +42,26 @@ class Settings(base.BlockSettings):
             raise ValueError(f"c_s={self.c_s} is odd; the edge transition halves it")
         return self
 
+    @property
+    def reads(self) -> frozenset[base.Part]:
+        return frozenset({"node", "edge", "frames"})
+
+    @property
+    def writes(self) -> frozenset[base.Part]:
+        written = {"node": True, "edge": self.update_edge, "frames": self.update_backbone}
+        return frozenset(part for part, does in written.items() if does)
+
+    def layers(self, depth: int) -> list[Self]:
+        last = self.model_copy(update={"update_edge": self.update_edge and self.update_last_edge})
+        return [self] * (depth - 1) + [last]
+
+    def for_readers(self, needed: Set[base.Part]) -> Self | None:
+        useful = {
+            "update_edge": self.update_edge and "edge" in needed,
+            "update_backbone": self.update_backbone and "frames" in needed,
+        }
+        return super(Settings, self.model_copy(update=useful)).for_readers(needed)
+
 
 class Block(base.Block):
     """Enriches node, edge (`update_edge`) and frames (`update_backbone`); reads all of them."""
@@ -47,7 +71,6 @@ class Block(base.Block):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         c_s, c_z = settings.c_s, settings.c_z
-        self.updates_backbone = settings.update_backbone
         self.attention = InvariantPointAttention(
             c_s,
             c_z,
@@ -65,11 +88,6 @@ class Block(base.Block):
         self.node_transition = NodeTransition(c_s)
         self.backbone_update = BackboneUpdate(c_s) if settings.update_backbone else None
         self.edge_transition = EdgeTransition(c_s, c_z) if settings.update_edge else None
-
-    @classmethod
-    def stage(cls, settings: Settings, depth: int) -> list[base.Block]:
-        last = settings.model_copy(update={"update_edge": settings.update_edge and settings.update_last_edge})
-        return [cls(settings if index < depth - 1 else last) for index in range(depth)]
 
     def forward(self, state: TrunkState) -> TrunkState:
         mask = state.node_mask[..., None]

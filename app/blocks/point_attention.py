@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from app.blocks.dropout import Dropout
 from app.blocks.linear import Linear
 from app.devices import full_precision
 from app.ops.invariant_point_attention import invariant_point_attention
+from app.phase import Rate
 from app.types import Frames
 
 _SOFTPLUS_INVERSE_OF_ONE = 0.541324854612918
@@ -26,10 +28,11 @@ class InvariantPointAttention(nn.Module):
         head_width: int,
         num_qk_points: int,
         num_v_points: int,
-        dropout: float = 0.0,
+        dropout: Rate = 0.0,
     ):
         super().__init__()
-        self.num_heads, self.num_qk_points, self.dropout = num_heads, num_qk_points, dropout
+        self.num_heads, self.num_qk_points = num_heads, num_qk_points
+        self.dropout = Dropout(dropout)
         self.gamma = nn.Parameter(torch.full((num_heads,), _SOFTPLUS_INVERSE_OF_ONE))
         self.q = Linear(c_s, num_heads * head_width)
         self.kv = Linear(c_s, 2 * num_heads * head_width)
@@ -59,7 +62,7 @@ class InvariantPointAttention(nn.Module):
                 F.softplus(self.gamma),
                 frames,
                 mask,
-                self.dropout if self.training else 0.0,
+                self.dropout.rate,
             )
             lengths = (points.square().sum(-1) + _NORM_EPSILON).sqrt()
         x, y, z = points.unbind(-1)

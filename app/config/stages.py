@@ -5,6 +5,10 @@ from typing import Any
 
 import yaml
 
+# What app.model.stack knows of a stage besides its block's settings, so that it can be typed.
+_EVERY_STAGE = {"depth": 1, "share_weights": False, "checkpoint": False}
+_EVERY_REPEAT = {"share_weights": False}
+
 
 def with_block_defaults(config: Any, recipes: Path) -> Any:
     """The config with every stage, wherever it stands, completed by the defaults file of its block type.
@@ -19,5 +23,7 @@ def with_block_defaults(config: Any, recipes: Path) -> Any:
     file = recipes / "block" / f"{config.get('block')}.yaml"
     if isinstance(config.get("block"), str) and file.is_file():
         defaults = yaml.safe_load(file.read_text()) or {}
-        return {"block": config["block"], "depth": config.get("depth", 1), **defaults, **config}
+        return {"block": config["block"], **_EVERY_STAGE, **defaults, **config}
+    if isinstance(config.get("repeat"), int):
+        return {"repeat": config["repeat"], **_EVERY_REPEAT, **config}
     return config

@@ -6,6 +6,7 @@ Every loss is one number an example, [B], so that logs can sort them by time.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from app.devices import full_precision
 from app.geometry import rotations
@@ -41,7 +42,9 @@ def losses(
         field = rotations.rotation_vector_field(batch.rotmats_t, prediction.pred_rotmats, half_turn)
         rots_loss = settings.rotation_weight * mean_square((true_field - field) / so3_to_go[..., None])
 
-        aatypes_loss = _token_loss(prediction.pred_logits, batch.aatypes_1.long(), cat_to_go, mask, settings)
+        aatypes_loss = torch.zeros_like(trans_loss)
+        if prediction.pred_logits is not None:
+            aatypes_loss = _token_loss(prediction.pred_logits, batch.aatypes_1.long(), cat_to_go, mask, settings)
         auxiliary_loss = torch.zeros_like(trans_loss)
         if settings.auxiliary_weight:
             auxiliary_loss = _auxiliary_loss(prediction, batch, mask, r3_to_go, settings)
@@ -86,13 +89,29 @@ def _auxiliary_loss(
     if settings.auxiliary_distances:
         counts = mask.repeat_interleave(3, dim=-1)
         present = batch.res_mask.repeat_interleave(3, dim=-1)
-        pairs = counts[:, :, None] * present[:, None]
-        error = _distances(truth.view(size, -1, 3)) - _distances(estimate.view(size, -1, 3))
-        total = total + (error.square() * pairs).sum((-1, -2)) / (pairs.sum((-1, -2)) + 1)
+        squared = _distance_errors(truth.view(size, -1, 3), estimate.view(size, -1, 3), counts, present)
+        total = total + squared / (counts.sum(-1) * present.sum(-1) + 1)
     near = (batch.r3_t > settings.auxiliary_min_t) & (batch.so3_t > settings.auxiliary_min_t)
     return (settings.auxiliary_weight * total * near[:, 0]).clamp(max=settings.auxiliary_clamp)
 
 
-def _distances(points: Tensor) -> Tensor:
-    """[B, M, 3] -> [B, M, M]."""
-    return (points[:, :, None] - points[:, None]).norm(dim=-1)
+_ROWS = 192
+"""Atoms whose distances to all others are compared at a time: memory grows with the length, not with its square."""
+
+
+def _distance_errors(truth: Tensor, estimate: Tensor, counts: Tensor, present: Tensor) -> Tensor:
+    """Sum over pairs of squared errors in distance, [B]. truth, estimate: [B, M, 3]; masks of i and of j: [B, M]."""
+
+    def of_rows(rows: slice, truth: Tensor, estimate: Tensor) -> Tensor:
+        error = _distances(truth[:, rows], truth) - _distances(estimate[:, rows], estimate)
+        return (error.square() * (counts[:, rows, None] * present[:, None])).sum((-1, -2))
+
+    total = torch.zeros_like(truth[:, 0, 0])
+    for first in range(0, truth.shape[1], _ROWS):
+        total = total + checkpoint(of_rows, slice(first, first + _ROWS), truth, estimate, use_reentrant=False)
+    return total
+
+
+def _distances(these: Tensor, points: Tensor) -> Tensor:
+    """[B, R, 3] and [B, M, 3] -> [B, R, M]."""
+    return (these[:, :, None] - points[:, None]).norm(dim=-1)

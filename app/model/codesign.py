@@ -1,72 +1,106 @@
 """The whole model: a noisy protein in, an estimate of the clean one out (Multiflow, Campbell et al. 2024)."""
 
-from typing import Literal
-
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from app.chem.residues import NUM_AATYPES
 from app.geometry.units import to_angstrom, to_nanometre
 from app.model.edge_embed import EdgeEmbed, EdgeEmbedSettings
-from app.model.heads import build_head
+from app.model.esm import build_esm, completed_esm
+from app.model.heads import build_head, completed_head
 from app.model.node_embed import NodeEmbed, NodeEmbedSettings
+from app.model.stack import Sizes
 from app.model.trunk import Trunk, TrunkSettings
 from app.types import Frames, NoisyBatch, Prediction, TrunkState
 
 
-class EsmSettings(BaseModel):
-    """The language model's combiner; there is none yet but the one that adds nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["none"] = "none"
-
-
 class ModelSettings(BaseModel):
+    """A model as a recipe describes it. Stages are completed with the defaults of their block types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     c_s: int = Field(256, gt=0, description="width of the node representation")
-    c_z: int = Field(128, gt=0, description="width of the edge representation")
+    c_z: int | None = Field(128, gt=0, description="width of the edge representation; null: none is kept")
     num_tokens: int = Field(21, ge=20, le=21, description="columns of the logits; 20 where the flow has no mask token")
     node_embed: NodeEmbedSettings = NodeEmbedSettings()
     edge_embed: EdgeEmbedSettings = EdgeEmbedSettings()
     trunk: TrunkSettings
-    esm: EsmSettings = EsmSettings()
-    head: dict = {"kind": "mlp"}
+    esm: dict = Field({"kind": "none"}, validate_default=True)
+    head: dict = Field({"kind": "mlp"}, validate_default=True)
+
+    @property
+    def sizes(self) -> Sizes:
+        return {"c_s": self.c_s, "c_z": self.c_z}
+
+    @field_validator("trunk")
+    @classmethod
+    def _complete_trunk(cls, trunk: TrunkSettings, info: ValidationInfo) -> TrunkSettings:
+        return trunk.completed(_sizes(info))
+
+    @field_validator("esm")
+    @classmethod
+    def _complete_esm(cls, esm: dict, info: ValidationInfo) -> dict:
+        return completed_esm(esm, _sizes(info))
+
+    @field_validator("head")
+    @classmethod
+    def _complete_head(cls, head: dict, info: ValidationInfo) -> dict:
+        return completed_head(head, _sizes(info))
+
+
+def _sizes(info: ValidationInfo) -> Sizes:
+    """The widths, where they are themselves valid."""
+    return {name: info.data[name] for name in ("c_s", "c_z") if name in info.data}
 
 
 class CodesignModel(nn.Module):
-    """`NoisyBatch -> Prediction`. SE(3)-equivariant: predicted frames move with the noisy ones, logits do not."""
+    """`NoisyBatch -> Prediction`. SE(3)-equivariant: predicted frames move with the noisy ones, logits do not.
+
+    No part is made that could not affect the prediction. In particular there are edges only where something reads them;
+    without, no N x N tensor is made at all.
+    """
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.settings = settings
+        sizes = settings.sizes
+        head = build_head(settings.head, sizes, settings.num_tokens)
+        trunk = Trunk(settings.trunk, sizes, head.needs)
+        esm = build_esm(settings.esm, sizes, trunk.needs)
+        needs = trunk.needs if esm is None else esm.needs
+        # In the order that optimizer states in checkpoints have.
         self.node_embed = NodeEmbed(settings.node_embed, settings.c_s, settings.num_tokens)
-        self.edge_embed = EdgeEmbed(settings.edge_embed, settings.c_s, settings.c_z)
-        self.head = build_head(settings.head, settings.c_s, settings.num_tokens)
-        self.trunk = Trunk(settings.trunk, settings.c_s, settings.c_z)
+        self.edge_embed = EdgeEmbed(settings.edge_embed, settings.c_s, settings.c_z) if "edge" in needs else None
+        self.head = head
+        self.trunk = trunk
+        self.esm = esm
 
     def embed(self, batch: NoisyBatch) -> TrunkState:
         """The trunk's input: masked representations, frames in nanometre."""
-        node_mask = batch.res_mask
-        edge_mask = node_mask[:, :, None] * node_mask[:, None]
+        node_mask, edge, edge_mask = batch.res_mask, None, None
         node = self.node_embed(batch)
-        edge = self.edge_embed(node, batch)
-        return TrunkState(
+        if self.edge_embed is not None:
+            edge_mask = node_mask[:, :, None] * node_mask[:, None]
+            edge = self.edge_embed(node, batch) * edge_mask[..., None]
+        state = TrunkState(
             node=node * node_mask[..., None],
-            edge=edge * edge_mask[..., None],
+            edge=edge,
             frames=to_nanometre(Frames(batch.rotmats_t.float(), batch.trans_t.float())),
             node_mask=node_mask,
             edge_mask=edge_mask,
             t=torch.cat([batch.so3_t, batch.r3_t, batch.cat_t], dim=-1),
             frame_mask=node_mask * batch.diffuse_mask,
         )
+        return state if self.esm is None else self.esm(state, batch)
 
     def forward(self, batch: NoisyBatch) -> Prediction:
         state = self.trunk(self.embed(batch))
         frames = to_angstrom(state.frames)
-        logits = self.head(state).float()
+        logits = self.head(state)
+        if logits is None:
+            return Prediction(frames.trans, frames.rotmats, None, batch.aatypes_t.long())
+        logits = logits.float()
         return Prediction(frames.trans, frames.rotmats, logits, most_likely(logits))
 
 

@@ -73,6 +73,10 @@ def sample(
             seen_t, seen_tokens = t, aatypes
         prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
         estimate = Frames(prediction.pred_rotmats, prediction.pred_trans)
+        if prediction.pred_logits is None and task.gives_frames:
+            raise UserError(
+                f"task={task.value}: this model has no sequence head (model/head=none): it designs no sequence"
+            )
         if final:
             chosen = prediction.pred_aatypes
             if sampler.sequence == "sampled":
@@ -82,7 +86,7 @@ def sample(
         else:
             clean.add(estimate, prediction.pred_aatypes)
             estimate, _ = start.keep_given(estimate, aatypes)
-            trans_sc, logits_sc = estimate.trans, _previous_logits(start, sampler, prediction.pred_logits)
+            trans_sc, logits_sc = estimate.trans, _previous_logits(start, sampler, prediction.logits_to_see())
             with full_precision(frames.trans.device):
                 moved = _euler_step(
                     start, sampler, t, times[call + 1] - t, frames, aatypes, estimate, prediction.pred_logits
@@ -124,10 +128,10 @@ def _model_input(
 
 
 def _previous_logits(start: Start, sampler: SamplerSettings, logits: Tensor) -> Tensor:
-    """Logits for self-conditioning, [B, N, 21]; given residues as one-hot, as in training."""
+    """Logits for self-conditioning, [B, N, 21], those of given residues one-hot, as in training."""
     stay = ~(start.tokens_move if sampler.given_tokens_as_one_hot else start.moves) & start.res_mask.bool()
     one_hot = F.one_hot(start.given_tokens, NUM_TOKENS).to(logits.dtype)
-    return torch.where(stay[..., None], one_hot, F.pad(logits, (0, NUM_TOKENS - logits.shape[-1])))
+    return torch.where(stay[..., None], one_hot, logits)
 
 
 def _euler_step(
@@ -138,9 +142,9 @@ def _euler_step(
     frames: Frames,
     aatypes: Tensor,
     estimate: Frames,
-    logits: Tensor,
+    logits: Tensor | None,
 ) -> tuple[Frames, Tensor]:
-    """Frames and tokens at t + step."""
+    """Frames and tokens at t + step. Without logits the tokens stay as they are."""
     trans = translations.euler_step(step, t, frames.trans, estimate.trans)
     rotmats = rotations.euler_step(
         step,
@@ -151,6 +155,8 @@ def _euler_step(
         rate=sampler.rotation_rate,
         half_turn=sampler.half_turn,
     )
+    if logits is None:
+        return Frames(rotmats, trans), aatypes
     noise = sampler.token_noise
     if sampler.tokens == "uniform" and sampler.sequence == "sampled" and step >= 1 - t:
         noise = 0.0  # what noise does in the last step would stay; where it masks, the last call fills in

@@ -63,10 +63,9 @@ class CodesignModule(lightning.LightningModule):
             with torch.no_grad():
                 first = self.model(noisy)
             given = (1 - batch.diffuse_mask)[..., None]
-            logits = F.pad(first.pred_logits, (0, NUM_TOKENS - first.pred_logits.shape[-1]))
-            truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).to(logits.dtype)
+            truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).float()
             noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
-            noisy.aatypes_sc = torch.lerp(logits, truth, given)
+            noisy.aatypes_sc = torch.lerp(first.logits_to_see(), truth, given)
         return noisy
 
     def _generator(self, batch_idx: int) -> torch.Generator:

@@ -95,8 +95,8 @@ def test_switches_leave_out_parts():
 
 def test_the_last_block_of_a_stage_leaves_the_edges_unless_told():
     def updates(**settings) -> list[bool]:
-        stage = Block.stage(Settings(c_s=16, c_z=8, transformer_layers=0, **settings), 3)
-        return [block.edge_transition is not None for block in stage]
+        stage = Settings(c_s=16, c_z=8, transformer_layers=0, **settings).layers(3)
+        return [Block(settings).edge_transition is not None for settings in stage]
 
     assert updates() == [True, True, False]
     assert updates(update_last_edge=True) == [True, True, True]

@@ -12,18 +12,20 @@ from app.training.recipe import parse_recipe
 from tests.blocks.test_every_block import state
 from tests.factories import perturb, tiny_recipe
 
+SIZES = {"c_s": 16, "c_z": 8}
 SMALL = {"block": "ipa", "num_heads": 2, "head_width": 4, "transformer_layers": 1, "transformer_heads": 2}
 
 
 def trunk(*stages: dict) -> Trunk:
-    return perturb(Trunk(TrunkSettings(stages=list(stages)), c_s=16, c_z=8)).eval()
+    return perturb(Trunk(TrunkSettings(stages=list(stages)), SIZES, {"node"})).eval()
 
 
 def test_stages_are_completed_with_the_defaults_of_their_block():
-    (stage,) = TrunkSettings(stages=[{"block": "ipa", "depth": 3, "num_heads": 2}]).stages
+    (stage,) = TrunkSettings(stages=[{"block": "ipa", "depth": 3, "num_heads": 2}]).completed(SIZES).stages
     defaults = block_class("ipa").Settings().model_dump(exclude={"c_s", "c_z"})
-    assert stage.model_dump() == {"block": "ipa", "depth": 3, **defaults, "num_heads": 2}
-    again = TrunkSettings(stages=[stage.model_dump()])
+    own = {"block": "ipa", "depth": 3, "share_weights": False, "checkpoint": False}
+    assert stage.model_dump() == {**own, **defaults, "num_heads": 2}
+    again = TrunkSettings(stages=[stage.model_dump()]).completed(SIZES)
     assert again.stages == [stage]
 
 

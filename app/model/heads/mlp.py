@@ -3,6 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from app.blocks.base import Part
+from app.model.stack import Sizes
 from app.types import TrunkState
 
 
@@ -13,8 +15,11 @@ class Settings(BaseModel):
 class Head(nn.Module):
     """Reads the node representation: [B, N, c_s] -> logits [B, N, num_tokens]."""
 
-    def __init__(self, settings: Settings, c_s: int, num_tokens: int):
+    needs: frozenset[Part] = frozenset({"node"})
+
+    def __init__(self, settings: Settings, sizes: Sizes, num_tokens: int):
         super().__init__()
+        c_s = sizes["c_s"]
         self.layers = nn.Sequential(
             nn.Linear(c_s, c_s), nn.ReLU(), nn.Linear(c_s, c_s), nn.ReLU(), nn.Linear(c_s, num_tokens)
         )

@@ -1,0 +1,198 @@
+"""A stack: a list of stages, each a number of blocks of one type, or stages repeated. It knows no block type by name.
+
+The trunk is one; the ESM combiner and the sequence head refine with one.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from app.blocks import BlockSettings, block_class, block_settings
+from app.blocks.base import Part
+from app.errors import UserError
+from app.types import Frames, TrunkState
+
+Sizes = Mapping[str, int | None]
+"""c_s and c_z of the model; c_z is None where it keeps no edge representation."""
+
+
+class StageSettings(BaseModel):
+    """`{block: ipa, depth: 8, ...}`: the other keys are the block type's settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    block: str
+    depth: int = Field(1, gt=0)
+    share_weights: bool = Field(False, description="one block, run `depth` times")
+    checkpoint: bool = Field(False, description="recompute activations in the backward pass instead of keeping them")
+
+    @property
+    def overrides(self) -> dict:
+        return dict(self.model_extra or {})
+
+
+class RepeatSettings(BaseModel):
+    """`{repeat: 4, stages: [...]}`: the stages one after the other, that many times; nests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repeat: int = Field(gt=0)
+    stages: list["Stage"] = Field(min_length=1)
+    share_weights: bool = Field(False, description="the same weights every time")
+
+
+def _kind_of(stage: Any) -> str:
+    """A name that is no key of a stage, so that error messages can leave it out of the path."""
+    repeats = "repeat" in stage if isinstance(stage, dict) else isinstance(stage, RepeatSettings)
+    return "(repeat)" if repeats else "(block)"
+
+
+Stage = Annotated[
+    Annotated[StageSettings, Tag("(block)")] | Annotated[RepeatSettings, Tag("(repeat)")], Discriminator(_kind_of)
+]
+
+
+def completed(stages: Sequence[Stage], sizes: Sizes, where: str) -> list[Stage]:
+    """Every stage with all settings of its block type, so that a checkpoint outlives a change of the defaults.
+
+    where: the dotted key of the list. Raises UserError for an unknown block type and for settings that do not fit.
+    """
+    return [_completed(stage, sizes, f"{where}.{index}") for index, stage in enumerate(stages)]
+
+
+def _completed(stage: Stage, sizes: Sizes, where: str) -> Stage:
+    if isinstance(stage, RepeatSettings):
+        return stage.model_copy(update={"stages": completed(stage.stages, sizes, f"{where}.stages")})
+    settings = _settings(stage, sizes, where).model_dump(exclude=set(BlockSettings.model_fields))
+    own = {name: getattr(stage, name) for name in StageSettings.model_fields}
+    return StageSettings(**own, **settings)
+
+
+def _settings(stage: StageSettings, sizes: Sizes, where: str) -> BlockSettings:
+    if BlockSettings.model_fields.keys() & stage.overrides:
+        raise UserError(f"{where}: {', '.join(BlockSettings.model_fields)} are those of the whole model, set model.c_s and model.c_z")
+    known = {name: size for name, size in sizes.items() if size is not None}
+    settings = block_settings(stage.block, {**known, **stage.overrides}, where)
+    if sizes.get("c_z", 0) is None and "edge" in settings.reads | settings.writes:
+        raise UserError(
+            f"{where}: {stage.block} needs the edge representation, and model.c_z=null keeps none: choose another"
+            " block, or give model.c_z a width"
+        )
+    return settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack before it is built: what its layers are, and what they depend on."""
+
+    stages: list["PlannedStage"]
+    needs: frozenset[Part]  # parts of the state that matter at the stack's entry
+    writes: frozenset[Part]  # as the settings say, whether anything reads it or not
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    layers: list["tuple[str, BlockSettings] | Plan"]  # blocks by type, or repeated stages
+    times: int  # how often they are run; more than once where weights are shared
+    checkpoint: bool
+
+
+def plan(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str) -> Plan:
+    """The layers of a stack, less what would be in vain where only `needed` is read after it.
+
+    Raises UserError, as `completed` does, and for a stage of which nothing reads what it writes.
+    """
+    planned: list[PlannedStage] = []
+    writes: frozenset[Part] = frozenset()
+    for index, stage in reversed(list(enumerate(stages))):
+        one = _repeated if isinstance(stage, RepeatSettings) else _blocks
+        done = one(stage, sizes, needed, f"{where}.{index}")
+        planned[:0] = done.stages
+        needed, writes = done.needs, writes | done.writes
+    return Plan(planned, frozenset(needed), writes)
+
+
+def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
+    layers = _settings(stage, sizes, where).layers(1 if stage.share_weights else stage.depth)
+    times = stage.depth if stage.share_weights else 1
+    kept: list[tuple[str, BlockSettings]] = []
+    writes: frozenset[Part] = frozenset()
+    for settings in reversed(layers):
+        after = needed | settings.reads if times > 1 else needed  # its own next run reads too
+        useful = settings.for_readers(after)
+        if useful is None:
+            parts = " and ".join(sorted(settings.writes))
+            raise UserError(
+                f"{where}: nothing reads the {parts} that {stage.block} writes there: leave the stage out, or put a"
+                " block that reads them after it"
+            )
+        kept.insert(0, (stage.block, useful))
+        needed, writes = needed | useful.reads, writes | settings.writes
+    return Plan([PlannedStage(kept, times, stage.checkpoint)], frozenset(needed), writes)
+
+
+def _repeated(stage: RepeatSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
+    once = plan(stage.stages, sizes, needed, f"{where}.stages")
+    if stage.share_weights:
+        layers = [plan(stage.stages, sizes, needed | once.needs, f"{where}.stages") if stage.repeat > 1 else once]
+    else:
+        layers = [once]
+        for _ in range(stage.repeat - 1):
+            layers.insert(0, plan(stage.stages, sizes, layers[0].needs, f"{where}.stages"))
+    times = stage.repeat if stage.share_weights else 1
+    writes = frozenset().union(*(layer.writes for layer in layers))
+    return Plan([PlannedStage(layers, times, checkpoint=False)], layers[0].needs, writes)
+
+
+class Layers(nn.ModuleList):
+    """The layers of one stage, run in order."""
+
+    def __init__(self, planned: PlannedStage):
+        super().__init__(_layer(layer) for layer in planned.layers)
+        self.times, self.checkpoint = planned.times, planned.checkpoint
+
+    def forward(self, state: TrunkState) -> TrunkState:
+        for _ in range(self.times):
+            for layer in self:
+                state = _recomputed(layer, state) if self.checkpoint and torch.is_grad_enabled() else layer(state)
+        return state
+
+
+def _layer(planned: tuple[str, BlockSettings] | Plan) -> nn.Module:
+    if isinstance(planned, Plan):
+        return Stack(planned)
+    name, settings = planned
+    return block_class(name)(settings)
+
+
+class Stack(nn.Module):
+    """Stages run one after the other: TrunkState -> TrunkState."""
+
+    def __init__(self, planned: Plan):
+        super().__init__()
+        self.stages = nn.ModuleList(Layers(stage) for stage in planned.stages)
+
+    def forward(self, state: TrunkState) -> TrunkState:
+        for stage in self.stages:
+            state = stage(state)
+        return state
+
+
+def _recomputed(layer: nn.Module, state: TrunkState) -> TrunkState:
+    """The layer's output, its activations dropped and made again in the backward pass (Chen et al. 2016).
+
+    Tensors are handed over one by one: torch finds devices, and with them the generators to restore, among arguments.
+    """
+
+    def run(node: Tensor, edge: Tensor | None, rotmats: Tensor, trans: Tensor) -> tuple[Tensor | None, ...]:
+        after = layer(state.replace(node=node, edge=edge, frames=Frames(rotmats, trans)))
+        return after.node, after.edge, after.frames.rotmats, after.frames.trans
+
+    given = state.node, state.edge, state.frames.rotmats, state.frames.trans
+    node, edge, rotmats, trans = checkpoint(run, *given, use_reentrant=False)
+    return state.replace(node=node, edge=edge, frames=Frames(rotmats, trans))
