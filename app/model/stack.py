@@ -75,7 +75,8 @@ def _completed(stage: Stage, sizes: Sizes, where: str) -> Stage:
 
 def _settings(stage: StageSettings, sizes: Sizes, where: str) -> BlockSettings:
     if BlockSettings.model_fields.keys() & stage.overrides:
-        raise UserError(f"{where}: {', '.join(BlockSettings.model_fields)} are those of the whole model, set model.c_s and model.c_z")
+        widths = ", ".join(BlockSettings.model_fields)
+        raise UserError(f"{where}: {widths} are those of the whole model, set model.c_s and model.c_z")
     known = {name: size for name, size in sizes.items() if size is not None}
     settings = block_settings(stage.block, {**known, **stage.overrides}, where)
     if sizes.get("c_z", 0) is None and "edge" in settings.reads | settings.writes:
