@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from app.config.validate import parse
 from app.devices import choose
 from app.errors import UserError
+from app.model.codesign import CodesignModel
 from app.training import safe_load
 from app.training.module import FORMAT, CodesignModule
 from app.training.recipe import OptimizerSettings
@@ -128,6 +129,16 @@ def open_checkpoint(path: str | Path) -> Opened:
     return Opened(path, loaded.module, recipe, state, ours=False)
 
 
+def start_from_boltz(model: CodesignModel, path: Path) -> list[str]:
+    """Fill the pair track of the trunk's pairformer stages from a Boltz-2 checkpoint; a report, line by line.
+
+    Raises UserError for a file that cannot be read or of which nothing fits.
+    """
+    from app.legacy import boltz
+
+    return boltz.start_from(model, path).lines()
+
+
 def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
     """What keeps `given` from being loaded as `wanted`: parameters missing, unexpected, or of another shape."""
     found = [f"missing {name}" for name in wanted if not isinstance(given.get(name), Tensor)]
@@ -144,10 +155,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -
     """Fill all parameters. Raises UserError where they do not all fit, listing those that do not."""
     if wrong := faults(module.state_dict(), weights):
         listed = "; ".join(wrong[:MOST_LISTED]) + f"; and {len(wrong) - MOST_LISTED} more" * (len(wrong) > MOST_LISTED)
-        raise UserError(
-            f"{path}: its parameters do not fit the model: {listed} (without recipe= and model.*, weights= takes the"
-            " checkpoint's own model)"
-        )
+        raise UserError(f"{path}: damaged, its parameters do not fit the model that it says it holds: {listed}")
     module.load_state_dict(weights)
 
 

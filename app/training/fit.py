@@ -22,6 +22,7 @@ from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
+from app.training.run_phase import RunPhase
 from app.training.save_checkpoints import SaveCheckpoints
 
 
@@ -59,7 +60,7 @@ def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None
 
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
-    callbacks = [metrics, Begin(folder, recipe, metrics), stop, StopAfterEpochs(settings)]
+    callbacks = [RunPhase(), metrics, Begin(folder, recipe, metrics), stop, StopAfterEpochs(settings)]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())

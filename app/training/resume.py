@@ -13,7 +13,7 @@ from app.errors import UserError
 from app.training.checkpoint import Opened
 from app.training.recipe import Recipe, parse_recipe
 
-RUN_KEYS = ("out", "resume", "weights")  # of a run, not of its recipe
+RUN_KEYS = ("out", "resume", "weights", "weights_boltz")  # of a run, not of its recipe
 
 
 def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:

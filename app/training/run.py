@@ -14,7 +14,7 @@ from app.config.entry import INTERRUPTED
 from app.config.keys import lookup
 from app.errors import UserError
 from app.training import console
-from app.training.checkpoint import Opened, load_weights, open_checkpoint
+from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
 from app.training.fit import accelerator_of, fit
 from app.training.module import CodesignModule
@@ -22,6 +22,7 @@ from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
 from app.training.run_end import UNLIMITED, is_reached
 from app.training.run_folder import RunFolder
+from app.training.transfer import transfer
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Plan:
     folder: RunFolder
     resume: Opened | None = None
     weights: Opened | None = None
+    weights_boltz: Path | None = None
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -39,8 +41,8 @@ def train(arguments: Sequence[str]) -> int:
     console.set_up()
     plan = plan_of(arguments)
     accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
-    module = build_module(plan)
-    announce(plan, module)
+    module, report = build_module(plan)
+    announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
@@ -53,8 +55,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     and a folder that is not free."""
     typed = typed_overrides(arguments)
     if (resume := typed.get("resume")) is not None:
-        if typed.get("weights") is not None:
-            raise UserError("resume= and weights=: give one; resume goes on with a run, weights starts a new one")
+        for key in ("weights", "weights_boltz"):
+            if typed.get(key) is not None:
+                raise UserError(f"resume= and {key}=: give one; resume goes on with a run, {key} starts a new one")
         return _resumed(Path(resume), typed.get("out"), arguments)
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
@@ -67,7 +70,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         raise UserError("out=null: name the run's folder, or leave it out")
     if run["resume"] is not None:
         raise UserError(f"resume={run['resume']}: to be typed, not set by a recipe")
-    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])), weights=weights)
+    boltz = None if run["weights_boltz"] is None else Path(run["weights_boltz"])
+    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])), weights=weights, weights_boltz=boltz)
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run()
     return plan
@@ -106,25 +110,34 @@ def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
     return Plan(recipe, folder, resume=opened)
 
 
-def build_module(plan: Plan) -> CodesignModule:
-    """The module to train: its first weights depend on the seed alone, or are those given.
+def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
+    """The module to train, and a report of what was taken from elsewhere: its weights depend on the seed alone, save
+    those that are given.
 
-    Raises UserError where given weights do not all fit, listing those that do not.
+    Raises UserError where nothing of given weights fits.
     """
     torch.manual_seed(plan.recipe.seed)
-    module = CodesignModule(plan.recipe)
+    module, report = CodesignModule(plan.recipe), []
     if plan.weights:
-        load_weights(module, plan.weights.module.state_dict(), plan.weights.path)
-    return module
+        taken = transfer(plan.weights.module.model, module.model)
+        if not taken.tensors:
+            reasons = "; ".join(f"{name}: {why}" for name, why in taken.left[:4])
+            raise UserError(f"weights={plan.weights.path}: nothing of it fits this model: {reasons}")
+        report.append(f"weights of {plan.weights.path}, step {plan.weights.step}")
+        report += taken.lines() if taken.left or taken.new else []
+    if plan.weights_boltz:
+        report.append(f"pairformer weights of {plan.weights_boltz}")
+        report += start_from_boltz(module.model, plan.weights_boltz)
+    return module, report
 
 
-def announce(plan: Plan, module: CodesignModule) -> None:
+def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:
     """Say what is about to run, and in what it differs from the checkpoint that it goes on from."""
     trainer = plan.recipe.trainer
     size = sum(parameter.numel() for parameter in module.parameters())
     say(f"recipe {plan.recipe.name}, {size / 1e6:.2f} million parameters, into {plan.folder.path}")
-    if plan.weights:
-        say(f"weights of {plan.weights.path}, step {plan.weights.step}")
+    for line in report:
+        say(line)
     if plan.resume:
         say(f"resuming {plan.resume.path}: epoch {plan.resume.epoch}, step {plan.resume.step}")
         for key, old, new in changes(plan.resume.recipe, plan.recipe):

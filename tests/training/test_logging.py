@@ -15,7 +15,7 @@ from tests.training.runs import arguments, rows
 
 def test_without_a_limit_it_says_so(tmp_path, capsys):
     plan = run.plan_of(arguments(tmp_path, f"out={tmp_path / 'out'}"))
-    run.announce(plan, run.build_module(plan))
+    run.announce(plan, *run.build_module(plan))
     assert "until stopped: neither trainer.max_steps nor trainer.max_epochs is given" in capsys.readouterr().out
 
 

@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(tmp_path):
     assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
 
 
-def test_warm_start(tmp_path):
+def test_warm_start(tmp_path, capsys):
     """Weights go along; step, optimizer and everything of the recipe but the model are new."""
     train(arguments(tmp_path, "trainer.max_steps=3", f"out={tmp_path / 'first'}"))
     last = tmp_path / "first" / "checkpoints" / "last.ckpt"
@@ -84,12 +84,19 @@ def test_warm_start(tmp_path):
         torch.testing.assert_close(saved["state_dict"][name], tensor, rtol=0, atol=1e-9)
     wider = [text.replace("edge_embed.num_bins=6", "edge_embed.num_bins=7") for text in arguments(tmp_path)]
     deeper = [text.replace("0.depth=2", "0.depth=3") for text in arguments(tmp_path)]
-    for other, fault in (
-        (wider, r"do not fit.*edge_embed\.project\.0\.weight has shape .*, expected .*"),
-        (deeper, r"missing model\.trunk\.stages\.0\.2\.attention\.q\.weight"),
+    for name, other, told in (
+        ("wider", wider, "  not taken: edge_embed: num_bins is 6 there and 7 here"),
+        ("deeper", deeper, "  new: trunk.stages.0.2, "),
     ):
-        with pytest.raises(UserError, match=fault):
-            train([*other, f"weights={last}", f"out={tmp_path / 'third'}"])
+        start = ("trainer.max_steps=1", f"weights={last}", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
+        train([*other, *start, f"out={tmp_path / name}"])
+        assert told in capsys.readouterr().out
+        first, then = runs.weights(tmp_path / "first"), runs.weights(tmp_path / name)
+        for key in ("model.trunk.stages.0.1.attention.q.weight", "model.head.layers.4.bias"):
+            torch.testing.assert_close(then[key], first[key], rtol=0, atol=1e-9)
+    narrow = [text.replace("c_s=16", "c_s=24").replace("c_z=8", "c_z=12") for text in arguments(tmp_path)]
+    with pytest.raises(UserError, match=r"nothing of it fits this model: node_embed: token.weight is \[21, 16\] there"):
+        train([*narrow, f"weights={last}", f"out={tmp_path / 'third'}"])
     with pytest.raises(UserError, match="resume= and weights=: give one"):
         train([f"weights={last}", f"resume={last}"])
     assert not (tmp_path / "third").exists()
