@@ -257,9 +257,19 @@ def to_config(recipe: dict) -> dict:
 
     Raises UserError where the model is none of Multiflow's.
     """
-    stages = recipe["model"]["trunk"]["stages"]
-    if len(stages) != 1 or stages[0]["block"] != "ipa" or recipe["model"]["head"]["kind"] != "mlp":
+    model = recipe["model"]
+    stages = model["trunk"]["stages"]
+    if len(stages) != 1 or stages[0].get("block") != "ipa" or model["head"]["kind"] != "mlp":
         raise UserError("export: Multiflow has one stage of IPA blocks and the mlp head, this model has others")
+    if model["esm"]["kind"] != "none":
+        raise UserError("export: Multiflow has no language model, this model has")
+    if model["trunk"]["num_recycles"]:
+        raise UserError("export: Multiflow does not recycle, this model does")
+    if stages[0]["share_weights"] and stages[0]["depth"] > 1:
+        raise UserError("export: Multiflow's blocks have weights of their own, this model's share them")
+    for rate in ("dropout", "transformer_dropout"):
+        if isinstance(stages[0][rate], dict):
+            raise UserError(f"export: Multiflow has one {rate} for training and none after, this model has two")
     for switch in ("update_backbone", "update_edge", "update_last_edge"):
         if stages[0][switch] != IpaSettings.model_fields[switch].default:
             raise UserError(f"export: Multiflow has no blocks with {switch}={stages[0][switch]}, this model has")

@@ -19,6 +19,8 @@ from app.legacy.unpickle import load_checkpoint
 from tests.factories import tiny_module, tiny_recipe
 from tests.legacy.made_checkpoint import adamw, checkpoint, state_dict, write
 
+STAGE = tiny_recipe()["model"]["trunk"]["stages"][0]
+
 
 def same_checkpoint(a: dict, b: dict) -> None:
     """Keys, order, tensors and optimizer state."""
@@ -148,3 +150,21 @@ def test_lightning_resumes_what_is_exported_as_the_original_would(tmp_path):
         assert torch.equal(original.restored[name], value)
     for found, expected in zip(original.moments, made["optimizer_states"][0]["state"].values(), strict=True):
         assert torch.equal(found, expected["exp_avg"])
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"trunk": {"stages": [{"repeat": 1, "stages": [STAGE]}]}}, "one stage of IPA blocks"),
+        ({"trunk": {"stages": [STAGE, STAGE]}}, "one stage of IPA blocks"),
+        ({"head": {"kind": "none"}}, "the mlp head"),
+        ({"trunk": {"stages": [{**STAGE, "share_weights": True}]}}, "weights of their own"),
+        ({"trunk": {"stages": [STAGE], "num_recycles": 1}}, "does not recycle"),
+        ({"trunk": {"stages": [{**STAGE, "dropout": {"train": 0.1, "infer": 0.1}}]}}, "one dropout"),
+        ({"trunk": {"stages": [{**STAGE, "update_edge": False}]}}, "update_edge=False"),
+    ],
+)
+def test_a_model_that_multiflow_cannot_hold_is_refused_and_nothing_written(tmp_path, model, says):
+    with pytest.raises(UserError, match=f"^export: .*{says}"):
+        multiflow.export(tiny_module(model=model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -242,3 +242,28 @@ def test_losses_are_float32_under_autocast():
         found = losses(p, batch, settings)
     for name in NAMES:
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 36, 1000])
+def test_distances_in_rows_are_the_distances_at_once(rows, monkeypatch):
+    """Losses and gradients do not depend on how many atoms are compared at a time."""
+    batch, settings = late(noisy_batch(), 0.7, 0.9), LossSettings(auxiliary_weight=1.0, auxiliary_clamp=1e6)
+    found = []
+    for size in (10_000, rows):
+        monkeypatch.setattr("app.losses.codesign._ROWS", size)
+        p = prediction(batch)
+        leaves = [p.pred_trans.requires_grad_(), p.pred_rotmats.requires_grad_()]
+        loss = losses(p, batch, settings)["auxiliary_loss"]
+        loss.sum().backward()
+        found.append((loss, *(leaf.grad for leaf in leaves)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_without_logits_there_is_no_token_loss():
+    batch = noisy_batch()
+    with_head = losses(prediction(batch), batch, LossSettings())
+    without = losses(dataclasses.replace(prediction(batch), pred_logits=None), batch, LossSettings())
+    assert (without["aatypes_loss"] == 0).all()
+    for name in ("trans_loss", "rots_vf_loss"):
+        assert torch.equal(without[name], with_head[name])

@@ -5,6 +5,7 @@ import torch
 
 from app.chem import atoms
 from app.chem.residues import MASK_TOKEN
+from app.errors import UserError
 from app.geometry import rotations
 from app.sampling import sample
 from app.types import Prediction
@@ -185,3 +186,15 @@ def test_designs_have_backbone_and_cb_and_nothing_on_padding():
     assert placed[1, :6, backbone].all()
     assert not placed[1, 6:].any()
     assert placed.sum() == 15 * 5
+
+
+@pytest.mark.parametrize("sampler", ["euler", "multiflow_legacy"])
+def test_a_model_of_structure_only_lets_tokens_pass(sampler):
+    model, given = tiny_model(head={"kind": "none"}), torch.arange(9)[None]
+    folded = sample(model, task="forward_folding", steps=4, sampler=sampler, aatypes_1=given)
+    assert (folded.final_aatypes == given).all()
+    free = sample(model, task="unconditional", steps=4, sampler=sampler, lengths=[9])
+    assert (free.final_aatypes == MASK_TOKEN).all()
+    frames = {"trans_1": torch.randn(1, 9, 3), "rotmats_1": random_rotations(1, 9)}
+    with pytest.raises(UserError, match="task=inverse_folding: the model has no sequence head"):
+        sample(model, task="inverse_folding", steps=4, sampler=sampler, **frames)
