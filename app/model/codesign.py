@@ -76,6 +76,10 @@ class CodesignModel(nn.Module):
         self.trunk = trunk
         self.esm = esm
 
+    @property
+    def has_sequence_head(self) -> bool:
+        return "node" in self.head.needs
+
     def embed(self, batch: NoisyBatch) -> TrunkState:
         """The trunk's input: masked representations, frames in nanometre."""
         node_mask, edge, edge_mask = batch.res_mask, None, None

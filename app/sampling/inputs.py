@@ -149,6 +149,15 @@ def sampler_of(name: str | SamplerSettings) -> SamplerSettings:
     return SAMPLERS[name]
 
 
+def refuse_without_head(task: Task) -> None:
+    """Raises UserError for a task that a model without a sequence head cannot do."""
+    if task.gives_frames:
+        raise UserError(
+            f"task={task.value}: the model has no sequence head (model/head=none), so it designs no sequence: use one"
+            " that has, or another task"
+        )
+
+
 def _shape(given: dict[str, Tensor], lengths: Sequence[int] | None) -> tuple[int, int]:
     """(B, N), the same for all tensors. Raises UserError where they differ or nothing tells."""
     shapes = {"lengths": (len(lengths), max(lengths, default=0))} if lengths is not None else {}

@@ -13,7 +13,7 @@ from app.errors import UserError
 from app.sampling.designs import Design, batches, designs_of
 from app.sampling.display import Display
 from app.sampling.given import read_given
-from app.sampling.inputs import Task
+from app.sampling.inputs import Task, refuse_without_head
 from app.sampling.request import Request
 from app.sampling.results import MANIFEST, Results, check_new
 from app.sampling.sample import sample
@@ -46,6 +46,8 @@ def generate(
     model: in eval mode; its parameters say which device is used. A design that fails is recorded and the others go on.
     Raises UserError, with nothing written, for an input that cannot be used and for a folder that holds another run.
     """
+    if getattr(model, "has_sequence_head", True) is False:
+        refuse_without_head(request.task)
     check_new(request.out)
     with display or Display(request.progress_bar) as display:
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])

@@ -10,7 +10,7 @@ from app.chem.residues import MASK_TOKEN, NUM_TOKENS
 from app.devices import full_precision
 from app.errors import UserError
 from app.flow import rotations, tokens, translations
-from app.sampling.inputs import Start, Task, prepare, sampler_of, task_of
+from app.sampling.inputs import Start, Task, prepare, refuse_without_head, sampler_of, task_of
 from app.sampling.settings import SamplerSettings
 from app.sampling.trajectory import Recorder, Trajectory
 from app.types import Frames, NoisyBatch, Prediction
@@ -73,10 +73,8 @@ def sample(
             seen_t, seen_tokens = t, aatypes
         prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
         estimate = Frames(prediction.pred_rotmats, prediction.pred_trans)
-        if prediction.pred_logits is None and task.gives_frames:
-            raise UserError(
-                f"task={task.value}: this model has no sequence head (model/head=none): it designs no sequence"
-            )
+        if prediction.pred_logits is None:
+            refuse_without_head(task)
         if final:
             chosen = prediction.pred_aatypes
             if sampler.sequence == "sampled":
