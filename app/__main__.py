@@ -8,6 +8,7 @@ import typer  # noqa: E402 - torch may be imported from here on
 
 from app.cli.data import data_app  # noqa: E402
 from app.cli.demo import demo  # noqa: E402
+from app.cli.recipes import recipes_app  # noqa: E402
 from app.config.entry import run  # noqa: E402
 
 cli = typer.Typer(
@@ -17,6 +18,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(data_app, name="data")
+cli.add_typer(recipes_app, name="recipes")
 cli.command()(demo)
 
 

@@ -24,6 +24,11 @@ class BlockSettings(BaseModel):
     c_z: int = Field(128, gt=0, description="width of the edge representation")
 
     @property
+    def name(self) -> str:
+        """The block type's name, which is that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
     def reads(self) -> frozenset[Part]:
         """The parts of the state on which the block's output depends."""
         raise TypeError(f"{type(self).__module__}: does not say what it reads")

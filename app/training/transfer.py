@@ -114,8 +114,7 @@ def _parts(model: CodesignModel) -> dict[tuple[str, str], list[_Part]]:
         if tensors := _inside(rest, name):
             found[name, ""].append(_Part(name, about, tensors))
     for name, block in blocks:
-        kind = type(block).__module__.rpartition(".")[2]
-        found[_first(name), kind].append(_Part(name, _numbers(block.settings), _inside(state, name)))
+        found[_first(name), block.settings.name].append(_Part(name, _numbers(block.settings), _inside(state, name)))
     return found
 
 
