@@ -35,7 +35,7 @@ def list_command(context: typer.Context, as_json: _Json = False) -> None:
     console.print(table)
     for one in found:
         about = one.get("error") or f"{one['purpose']} {one['cost']}"
-        console.print(f"{one['name']}: {about}", highlight=False, markup=False)
+        console.print(f"{one['name']}: {about}", highlight=False, markup=False, soft_wrap=True)
     console.print("choose one by: python train.py recipe=NAME", highlight=False)
 
 

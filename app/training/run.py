@@ -13,6 +13,8 @@ from app.config.diff import merge
 from app.config.entry import INTERRUPTED
 from app.config.keys import lookup
 from app.errors import UserError
+from app.losses.settings import LossSettings
+from app.model.edge_embed import EdgeEmbedSettings
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -42,6 +44,7 @@ def train(arguments: Sequence[str]) -> int:
     plan = plan_of(arguments)
     accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
+    refuse_idle(arguments, module)
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
@@ -129,6 +132,22 @@ def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
         report.append(f"pairformer weights of {plan.weights_boltz}")
         report += start_from_boltz(module.model, plan.weights_boltz)
     return module, report
+
+
+def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
+    """Raises UserError for what was typed of a part that the model has no use for."""
+    model = module.model
+    idle = {}
+    if model.edge_embed is None:
+        why = "no block of this model reads the edges"
+        idle |= dict.fromkeys([f"model.edge_embed.{name}" for name in EdgeEmbedSettings.model_fields], why)
+        idle |= {"model.c_z": why} if model.settings.c_z is not None else {}
+    if not model.has_sequence_head:
+        why = "this model has no sequence head"
+        idle |= dict.fromkeys([f"loss.{name}" for name in LossSettings.model_fields if name.startswith("token_")], why)
+    for key in typed_overrides(arguments):
+        if key in idle:
+            raise UserError(f"{key} has no effect: {idle[key]}; leave it out")
 
 
 def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:

@@ -20,8 +20,8 @@ MULTIFLOW = "multiflow_legacy"
 
 
 def summaries() -> list[dict[str, Any]]:
-    """Of every recipe: name, purpose, cost, parameters (a language model's left out), blocks by type, trunk, esm and head
-    in words, and what it can take of Multiflow's weights: "all", "part" or "none", and how many of how many parameters.
+    """Of every recipe: name, purpose, cost, parameters (a language model's left out), blocks by type; trunk, esm and
+    head in words; what it can take of Multiflow's weights, "all", "part" or "none", and how many of how many parameters.
     Of one that is not valid, its name and the error."""
     multiflow = _model(MULTIFLOW)
     found = []
@@ -56,10 +56,10 @@ def _summary(name: str, multiflow: CodesignModel) -> dict[str, Any]:
 def header(name: str) -> tuple[str, str]:
     """The two lines that a recipe's file opens with: what it is for, and what it costs. Raises UserError."""
     lines = (RECIPES / "recipe" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    words = [line.removeprefix("#").strip() for line in lines if line.strip() and not line.startswith("# @package")][:2]
-    if len(words) < 2 or not all(line.startswith("# ") for line in lines[:3]):
+    words = [line for line in lines if not line.startswith("# @package")][:2]
+    if len(words) < 2 or not all(line.startswith("# ") for line in words):
         raise UserError(f"recipes/recipe/{name}.yaml: open it with two comment lines: what it is for, what it costs")
-    return words[0], words[1]
+    return words[0].removeprefix("# "), words[1].removeprefix("# ")
 
 
 def stages_in_words(stages: Sequence[dict]) -> str:
