@@ -21,7 +21,7 @@ MULTIFLOW = "multiflow_legacy"
 
 def summaries() -> list[dict[str, Any]]:
     """Of every recipe: name, purpose, cost, parameters (a language model's left out), blocks by type; trunk, esm and
-    head in words; what it can take of Multiflow's weights, "all", "part" or "none", and how many of how many parameters.
+    head in words; what it can take of Multiflow's weights ("all", "part", "none"), and how many of their parameters.
     Of one that is not valid, its name and the error."""
     multiflow = _model(MULTIFLOW)
     found = []
