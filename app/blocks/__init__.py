@@ -16,6 +16,7 @@ __all__ = ["Block", "BlockSettings", "BlockType", "block_class", "block_settings
 
 class BlockType(enum.Enum):
     IPA = "ipa"
+    DOUBLE_ATTENTION = "double_attention"
 
 
 def block_class(name: str | BlockType) -> type[Block]:
