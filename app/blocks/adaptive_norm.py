@@ -1,4 +1,4 @@
-"""LayerNorm that is told the time: what it scales and shifts by is read from t (DiT, Peebles & Xie 2023, section 3.2)."""
+"""LayerNorm that is told the time: t gives what it scales and shifts by (DiT, Peebles & Xie 2023, section 3.2)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
