@@ -16,6 +16,9 @@ __all__ = ["Block", "BlockSettings", "BlockType", "block_class", "block_settings
 
 class BlockType(enum.Enum):
     IPA = "ipa"
+    DOUBLE_ATTENTION = "double_attention"
+    FLASH_IPA = "flash_ipa"
+    GEOMETRIC = "geometric"
 
 
 def block_class(name: str | BlockType) -> type[Block]:

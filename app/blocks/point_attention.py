@@ -11,8 +11,23 @@ from app.ops.invariant_point_attention import invariant_point_attention
 from app.phase import Rate
 from app.types import Frames
 
-_SOFTPLUS_INVERSE_OF_ONE = 0.541324854612918
+SOFTPLUS_INVERSE_OF_ONE = 0.541324854612918
 _NORM_EPSILON = 1e-8
+
+
+def local_points(flat: Tensor, num_heads: int) -> Tensor:
+    """[B, N, 3 H P], all x, then all y, then all z -> [B, N, H, P, 3] in float32."""
+    return torch.stack(flat.float().chunk(3, dim=-1), dim=-1).unflatten(2, (num_heads, -1))
+
+
+def joined_features(scalars: Tensor, points: Tensor, pair_values: Tensor) -> Tensor:
+    """What the last layer reads: [B, N, H, C], [B, N, H, Pv, 3] and [B, N, H, c_d] -> [B, N, H (C + 4 Pv + c_d)].
+
+    Points come as all x, all y, all z, and their distances from the frame's origin.
+    """
+    lengths = (points.square().sum(-1) + _NORM_EPSILON).sqrt()
+    x, y, z = points.unbind(-1)
+    return torch.cat([part.flatten(-2) for part in (scalars, x, y, z, lengths, pair_values)], dim=-1)
 
 
 class InvariantPointAttention(nn.Module):
@@ -33,7 +48,7 @@ class InvariantPointAttention(nn.Module):
         super().__init__()
         self.num_heads, self.num_qk_points = num_heads, num_qk_points
         self.dropout = Dropout(dropout)
-        self.gamma = nn.Parameter(torch.full((num_heads,), _SOFTPLUS_INVERSE_OF_ONE))
+        self.gamma = nn.Parameter(torch.full((num_heads,), SOFTPLUS_INVERSE_OF_ONE))
         self.q = Linear(c_s, num_heads * head_width)
         self.kv = Linear(c_s, 2 * num_heads * head_width)
         self.q_points = Linear(c_s, 3 * num_heads * num_qk_points)
@@ -42,20 +57,15 @@ class InvariantPointAttention(nn.Module):
         self.pair_down = Linear(c_z, c_z // 4)
         self.out = Linear(num_heads * (head_width + 4 * num_v_points + c_z // 4), c_s, init="zero")
 
-    def _points(self, flat: Tensor) -> Tensor:
-        """[B, N, 3 H P] in the order x, y, z -> [B, N, H, P, 3]."""
-        return torch.stack(flat.float().chunk(3, dim=-1), dim=-1).unflatten(2, (self.num_heads, -1))
-
     def forward(self, node: Tensor, edge: Tensor, frames: Frames, mask: Tensor) -> Tensor:
         """node: [B, N, c_s]; edge: [B, N, N, c_z]; frames: [B, N], nanometre; mask: [B, N] -> [B, N, c_s]."""
         q = self.q(node).unflatten(-1, (self.num_heads, -1))
         k, v = self.kv(node).unflatten(-1, (self.num_heads, -1)).chunk(2, dim=-1)
-        q_points = self._points(self.q_points(node))
-        k_points, v_points = (
-            points.contiguous() for points in self._points(self.kv_points(node)).tensor_split([self.num_qk_points], 3)
-        )
+        q_points = local_points(self.q_points(node), self.num_heads)
+        kv_points = local_points(self.kv_points(node), self.num_heads)
+        k_points, v_points = (points.contiguous() for points in kv_points.tensor_split([self.num_qk_points], 3))
         with full_precision(node.device):
-            scalars, points, pair_values = invariant_point_attention(
+            attended = invariant_point_attention(
                 *(x.float() for x in (q, k, v)),
                 *(q_points, k_points, v_points, edge.float()),
                 *(self.pair_bias.weight, self.pair_bias.bias, self.pair_down.weight, self.pair_down.bias),
@@ -64,7 +74,5 @@ class InvariantPointAttention(nn.Module):
                 mask,
                 self.dropout.rate,
             )
-            lengths = (points.square().sum(-1) + _NORM_EPSILON).sqrt()
-        x, y, z = points.unbind(-1)
-        features = [part.flatten(-2) for part in (scalars, x, y, z, lengths, pair_values)]
-        return self.out(torch.cat(features, dim=-1))
+            features = joined_features(*attended)
+        return self.out(features)

@@ -30,6 +30,17 @@ def apply_inverse(frames: Frames, points: Tensor) -> Tensor:
     return (points - frames.trans[..., None, :]) @ frames.rotmats
 
 
+def centred(frames: Frames, mask: Tensor) -> Frames:
+    """The frames moved so that the mean of the present translations is 0: float32 keeps its digits for distances.
+
+    frames: [..., N]; mask: [..., N], 1 = present; without any, they stay. No gradient goes through the centre: what
+    calls this must not depend on it.
+    """
+    weight = (mask / mask.sum(-1, keepdim=True).clamp(min=1))[..., None]
+    centre = (weight * frames.trans).sum(-2, keepdim=True).detach()
+    return Frames(frames.rotmats, frames.trans - centre)
+
+
 def update(frames: Frames, step: Tensor, mask: Tensor) -> Frames:
     """Compose each frame with a small rigid motion given in its own coordinates (AlphaFold 2, algorithm 23).
 

@@ -4,7 +4,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from app.model.features import distogram, index_embedding
+from app.blocks.embedding import index_embedding
+from app.model.features import distogram
 from app.types import NoisyBatch
 
 _RELATIVE_MAX_LEN = 2056

@@ -4,8 +4,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from app.blocks.embedding import index_embedding, time_embedding
 from app.chem.residues import NUM_TOKENS
-from app.model.features import index_embedding, time_embedding
 from app.types import NoisyBatch
 
 _POSITION_MAX_LEN = 2056

@@ -43,6 +43,7 @@ def state(seed: int = 0, extra: int = 0) -> TrunkState:
     moving[1, :GIVEN] = 0
     node, edge = torch.randn(2, N, 16, generator=source), torch.randn(2, N, N, 8, generator=source)
     rotmats, trans = random_rotations(2, N, seed=seed), torch.randn(2, N, 3, generator=source)
+    t = torch.rand(2, 3, generator=source)
     if extra:
         pad = torch.nn.functional.pad
         mask, moving = (pad(x, (0, extra)) for x in (mask, moving))
@@ -56,7 +57,7 @@ def state(seed: int = 0, extra: int = 0) -> TrunkState:
         frames=Frames(rotmats, trans),
         node_mask=mask,
         edge_mask=edge_mask,
-        t=torch.rand(2, 3, generator=source),
+        t=t,
         frame_mask=mask * moving,
     )
 

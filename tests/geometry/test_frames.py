@@ -75,3 +75,16 @@ def test_units():
     assert torch.equal(to_nanometre(frames).rotmats, frames.rotmats)
     torch.testing.assert_close(to_nanometre(frames).trans, frames.trans / 10)
     torch.testing.assert_close(to_angstrom(to_nanometre(frames)).trans, frames.trans)
+
+
+def test_centred_frames_have_their_present_mean_at_the_origin_and_move_by_one_shift():
+    frames, mask = some_frames(3, 6), torch.ones(3, 6, dtype=torch.float64)
+    mask[1, 4:], mask[2] = 0, 0
+    found = frame.centred(frames, mask)
+    mean = (found.trans * mask[..., None]).sum(1)
+    torch.testing.assert_close(mean, torch.zeros_like(mean))
+    shift = found.trans - frames.trans
+    torch.testing.assert_close(shift, shift[:, :1].expand_as(shift))
+    assert (shift[:2] != 0).all()
+    assert torch.equal(found.trans[2], frames.trans[2])  # none is present
+    assert torch.equal(found.rotmats, frames.rotmats)

@@ -1,0 +1,3 @@
+from app.ops.double_attention.reference import double_attention
+
+__all__ = ["double_attention"]
