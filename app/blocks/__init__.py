@@ -16,6 +16,11 @@ __all__ = ["Block", "BlockSettings", "BlockType", "block_class", "block_settings
 
 class BlockType(enum.Enum):
     IPA = "ipa"
+    PAIR_BIAS = "pair_bias"
+    PAIRFORMER = "pairformer"
+    PAIRFORMER_NOSEQ = "pairformer_noseq"
+    TRIANGLE_ATTENTION = "triangle_attention"
+    TRIANGLE_MULTIPLICATION = "triangle_multiplication"
 
 
 def block_class(name: str | BlockType) -> type[Block]:
