@@ -16,6 +16,11 @@ __all__ = ["Block", "BlockSettings", "BlockType", "block_class", "block_settings
 
 class BlockType(enum.Enum):
     IPA = "ipa"
+    PAIRFORMER = "pairformer"
+    PAIRFORMER_NOSEQ = "pairformer_noseq"
+    TRIANGLE_ATTENTION = "triangle_attention"
+    TRIANGLE_MULTIPLICATION = "triangle_multiplication"
+    PAIR_BIAS = "pair_bias"
     DOUBLE_ATTENTION = "double_attention"
     FLASH_IPA = "flash_ipa"
     GEOMETRIC = "geometric"

@@ -1,4 +1,4 @@
-"""Pre-norm transition with a gated hidden layer (SwiGLU, Shazeer 2020; AlphaFold 3, algorithm 11)."""
+"""The transition of AlphaFold 3 (algorithm 11): LayerNorm and a feed-forward layer gated by SiLU (Shazeer 2020)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,16 +7,15 @@ from app.blocks.linear import Linear
 
 
 class Transition(nn.Module):
-    """What a residual branch adds to node or edge: fc3(silu(fc1(x)) * fc2(x)), x normed. No biases."""
+    """Pre-norm, [..., width] -> the update [..., width]; `factor` times as wide inside."""
 
     def __init__(self, width: int, factor: int = 4):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.fc1 = Linear(width, factor * width, bias=False)
-        self.fc2 = Linear(width, factor * width, bias=False)
-        self.fc3 = Linear(factor * width, width, init="zero", bias=False)
+        self.gate = Linear(width, factor * width, bias=False)
+        self.hidden = Linear(width, factor * width, bias=False)
+        self.out = Linear(factor * width, width, init="zero", bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., width] -> [..., width], to be added to x."""
         x = self.norm(x)
-        return self.fc3(F.silu(self.fc1(x)) * self.fc2(x))
+        return self.out(F.silu(self.gate(x)) * self.hidden(x))

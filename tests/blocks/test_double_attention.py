@@ -22,8 +22,8 @@ def normed(x: torch.Tensor) -> torch.Tensor:
 
 def swiglu(transition, x: torch.Tensor) -> torch.Tensor:
     x = normed(x) * transition.norm.weight + transition.norm.bias
-    gate = transition.fc1.weight @ x
-    return transition.fc3.weight @ (gate * torch.sigmoid(gate) * (transition.fc2.weight @ x))
+    gate = transition.gate.weight @ x
+    return transition.out.weight @ (gate * torch.sigmoid(gate) * (transition.hidden.weight @ x))
 
 
 def literal(block, edge, pairs, scale, shift) -> dict:
@@ -100,7 +100,7 @@ def test_each_of_the_three_times_counts(index):
 def test_conditioning_starts_as_none():
     """A fresh norm takes no notice of the time; what follows it is perturbed, so that one would see it."""
     block, given = build_block("double_attention", c_z=CZ, condition_on_t=True), state()
-    for layer in (block.out, block.transition.fc3):
+    for layer in (block.out, block.transition.out):
         perturb(layer)
     assert torch.equal(block(given.replace(t=given.t / 2)).edge, block(given).edge)
     assert not torch.equal(block(given).edge, given.edge)

@@ -55,9 +55,9 @@ def literal(w: dict, node, rotmats, trans, present) -> dict:
             attended.append(rotmats[i].T @ mean)
         row = node[i] + w["attention.out.weight"] @ torch.cat(attended)
         x = normed(row, w["transition.norm.weight"], w["transition.norm.bias"])
-        gate = w["transition.fc1.weight"] @ x
-        hidden = gate * torch.sigmoid(gate) * (w["transition.fc2.weight"] @ x)
-        rows[i] = row + w["transition.fc3.weight"] @ hidden
+        gate = w["transition.gate.weight"] @ x
+        hidden = gate * torch.sigmoid(gate) * (w["transition.hidden.weight"] @ x)
+        rows[i] = row + w["transition.out.weight"] @ hidden
     return rows
 
 

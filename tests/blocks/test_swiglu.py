@@ -10,9 +10,9 @@ def test_it_is_a_gated_hidden_layer_over_the_normed_input():
     module, x = perturb(Transition(6, 3)), torch.randn(2, 4, 6, generator=generator())
     centred = x - x.mean(-1, keepdim=True)
     normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * module.norm.weight + module.norm.bias
-    gate, value = normed @ module.fc1.weight.T, normed @ module.fc2.weight.T
+    gate, value = normed @ module.gate.weight.T, normed @ module.hidden.weight.T
     assert gate.shape == (2, 4, 18)
-    torch.testing.assert_close(module(x), gate * gate.sigmoid() * value @ module.fc3.weight.T)
+    torch.testing.assert_close(module(x), gate * gate.sigmoid() * value @ module.out.weight.T)
 
 
 def test_it_starts_by_adding_nothing_and_has_no_biases():

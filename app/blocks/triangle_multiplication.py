@@ -1,0 +1,39 @@
+"""Triangle multiplications and a transition: the cheap end of the pair updates (AlphaFold 3, algorithms 12 and 13)."""
+
+from pydantic import Field
+
+from app.blocks import base
+from app.blocks.swiglu import Transition
+from app.blocks.triangle_modules import TriangleMultiplications
+from app.phase import Rate
+from app.types import TrunkState
+
+
+class Settings(base.BlockSettings):
+    """Boltz-2's sizes."""
+
+    transition_factor: int = Field(4, gt=0, description="hidden width of the transition over its outer one")
+    dropout: Rate = Field(0.25, description="on the triangle updates, shared along whole rows")
+
+    @property
+    def reads(self) -> frozenset[base.Part]:
+        return frozenset({"edge"})
+
+    @property
+    def writes(self) -> frozenset[base.Part]:
+        return frozenset({"edge"})
+
+
+class Block(base.Block):
+    """Reads and enriches the edges: outgoing, incoming, transition."""
+
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.multiplication = TriangleMultiplications(settings.c_z, settings.dropout)
+        self.transition = Transition(settings.c_z, settings.transition_factor)
+
+    def forward(self, state: TrunkState) -> TrunkState:
+        edge = self.multiplication(state.edge, state.edge_mask)
+        return state.replace(edge=edge + self.transition(edge) * state.edge_mask[..., None])
