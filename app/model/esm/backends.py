@@ -62,7 +62,7 @@ def build(
 
 
 def unpacked(hidden: Tensor, attended: Tensor) -> Tensor:
-    """Hidden states [B, T, D]. FAPLM with flash-attn gives them packed, [tokens of all sequences, D]: 0 on padding then.
+    """Hidden states [B, T, D]. FAPLM with flash-attn gives them packed, [all tokens, D]: 0 on padding then.
 
     attended: [B, T] bool, false on padding.
     """
