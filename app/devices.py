@@ -10,6 +10,7 @@ import torch
 from app.errors import UserError
 
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def choose(name: str = "auto", key: str = "device") -> torch.device:
@@ -36,3 +37,25 @@ def full_precision(device: torch.device | str) -> AbstractContextManager:
     """
     kind = torch.device(device).type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def choose_dtype(precision: Precision, device: torch.device, key: str = "precision") -> torch.dtype:
+    """The type of numbers for a network in inference; "auto": bfloat16 on a CUDA GPU that has it, else float32.
+
+    key: the setting that gave the precision. Raises UserError for one that the device lacks.
+    """
+    kind = device.type
+    on_gpu = kind == "cuda"
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else kind != "mps"
+    if precision == "auto":
+        return torch.bfloat16 if on_gpu and has_bfloat16 else torch.float32
+    if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and kind == "cpu"):
+        raise UserError(f"{key}={precision}: the {kind} device has none here: use {key}=auto or {key}=float32")
+    return getattr(torch, precision)
+
+
+def runs_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the package flash-attn, where it is installed, runs there: half precision on Ampere GPUs and later."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)

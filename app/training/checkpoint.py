@@ -182,6 +182,8 @@ def _ours(checkpoint: dict, path: Path) -> Opened:
     except UserError as error:
         raise UserError(f"{path}: its recipe is not valid: {error}") from None
     load_weights(module, weights, path)
+    if module.model.esm is not None:
+        module.model.esm.expect(about.get("esm"), path)
     module.eval()
     try:
         module.restored_epoch, module.restored_step = int(checkpoint["epoch"]), int(checkpoint["global_step"])

@@ -96,8 +96,12 @@ class CodesignModule(lightning.LightningModule):
             "version": __version__,
             "recipe": self.recipe.model_dump(mode="json"),
         }
+        if self.model.esm is not None:  # in place of its weights
+            checkpoint["trunkline"]["esm"] = self.model.esm.identity()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """A checkpoint of another program has no counters that Lightning's loops would understand."""
+        if self.model.esm is not None:
+            self.model.esm.expect(checkpoint["trunkline"].get("esm"), "the checkpoint")
         if checkpoint["loops"] is None:
             checkpoint["loops"] = at_start_of_epoch(self.trainer, checkpoint["epoch"], checkpoint["global_step"])

@@ -1,30 +1,33 @@
 """The ESM combiner: a frozen protein language model reads the noisy tokens and enriches node and edge."""
 
 from collections.abc import Set
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from app.blocks.base import Part
 from app.config.validate import parse
+from app.errors import UserError
+from app.model.esm.combiner import EsmCombiner
+from app.model.esm.settings import WHERE, EsmSettings, NoEsm
 from app.model.stack import Sizes
 
-
-class NoEsm(BaseModel):
-    """No language model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["none"] = "none"
+KINDS: dict[str, type[NoEsm | EsmSettings]] = {"none": NoEsm, "esm2": EsmSettings}
 
 
 def completed_esm(config: dict, sizes: Sizes) -> dict:
     """The config with every setting of the combiner, those of its stages included. Raises UserError."""
-    return parse(NoEsm, config, where="model.esm").model_dump(mode="json")
+    return _parsed(config).completed(sizes).model_dump(mode="json")
 
 
-def build_esm(config: dict, sizes: Sizes, needed: Set[Part]) -> nn.Module | None:
-    """The combiner, or None. needed: what the trunk reads of the state. Raises UserError."""
-    parse(NoEsm, config, where="model.esm")
-    return None
+def build_esm(config: dict, sizes: Sizes, needed: Set[Part]) -> EsmCombiner | None:
+    """The combiner, or None. needed: what the trunk reads of the state. No weights are loaded here.
+
+    Raises UserError for settings that do not fit each other, the model or the trunk, and for an unknown language model.
+    """
+    settings = _parsed(config)
+    return None if isinstance(settings, NoEsm) else EsmCombiner(settings, sizes, needed)
+
+
+def _parsed(config: dict) -> NoEsm | EsmSettings:
+    kind = config.get("kind")
+    if kind not in KINDS:
+        raise UserError(f"{WHERE}.kind: {kind!r} is not a language model; choose one of {', '.join(KINDS)}")
+    return parse(KINDS[kind], config, where=WHERE)

@@ -1,0 +1,141 @@
+"""Who runs the language model: FAPLM (the package faesm) or Hugging Face's transformers. Imported when chosen.
+
+Both make the same modules with the same names of weights. Neither loads anything: weights are filled in by us.
+"""
+
+import contextlib
+import importlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+
+import torch
+from packaging.version import Version
+from torch import Tensor, nn
+
+from app.config.keys import one_line
+from app.devices import runs_flash_attention
+from app.errors import UserError
+from app.model.esm.folder import NAME, EsmConfig, EsmFolder
+from app.model.esm.settings import WHERE
+
+BACKEND = f"{WHERE}.backend"
+_MODULES = {"faplm": "faesm.esm", "transformers": "transformers.models.esm.modeling_esm"}
+
+FAPLM_RUNS_WITH = Version("4.30.2"), Version("4.53.3")
+"""Versions of transformers, first and last; later ones moved what faesm 0.1.1 imports."""
+
+_ROTARY_BASE = 10_000.0
+
+
+def refuse_absent(backend: str) -> None:
+    """Raises UserError where the backend is not installed, of a version that does not fit, or cannot be imported."""
+    _module(backend)
+
+
+def build(
+    backend: str, folder: EsmFolder, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> nn.Module:
+    """The language model, in eval mode and frozen, its weights in `dtype` on `device`.
+
+    Called with `inputs_embeds` [B, T, D] and `attention_mask` [B, T] bool. Raises UserError as `refuse_absent` does,
+    and for weights that are missing or of another shape.
+    """
+    flash = backend == "faplm" and runs_flash_attention(device, dtype)
+    with _quiet():
+        transformers = importlib.import_module("transformers")
+        config = transformers.EsmConfig(**_arguments(folder.config))
+        with torch.device("meta"):
+            if backend == "faplm":
+                config.use_fa = flash and _module(backend).flash_attn_installed
+                model = _module(backend).FAEsmModel(config, add_pooling_layer=False)
+            else:
+                model = _module(backend).EsmModel._from_config(
+                    config, attn_implementation="eager", add_pooling_layer=False
+                )
+    model.contact_head = None
+    model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    _fill(model, weights, folder)
+    return model
+
+
+def unpacked(hidden: Tensor, attended: Tensor) -> Tensor:
+    """Hidden states [B, T, D]. FAPLM with flash-attn gives them packed, [all tokens, D]: 0 on padding then.
+
+    attended: [B, T] bool, false on padding.
+    """
+    if hidden.dim() == 3:
+        return hidden
+    return hidden.new_zeros(*attended.shape, hidden.shape[-1]).masked_scatter(attended[..., None], hidden)
+
+
+def _arguments(config: EsmConfig) -> dict:
+    """For the library's configuration: no dropout, and no rescaling of masked sequences, which we do (`embedding`)."""
+    own = config.model_dump(exclude={"model_type", "token_dropout"})
+    return own | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "token_dropout": False}
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], folder: EsmFolder) -> None:
+    for name, parameter in model.named_parameters():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise UserError(
+                f"{NAME}={folder.path}: its weights lack {name} {list(parameter.shape)}: fetch the model again"
+            )
+        parameter.copy_(weights[name])
+    for module in model.modules():
+        if getattr(module, "inv_freq", None) is not None:  # float32 whatever the weights are: positions are large
+            place = torch.arange(len(module.inv_freq), dtype=torch.float32) / len(module.inv_freq)
+            module.inv_freq = (_ROTARY_BASE**-place).to(module.inv_freq.device)
+
+
+def _module(backend: str):
+    """The backend's module of ESM. Raises UserError."""
+    wanted = {"faplm": ["faesm", "transformers"], "transformers": ["transformers"]}[backend]
+    installed = {name: _version(name) for name in wanted}
+    if lacking := [name for name, version in installed.items() if version is None]:
+        cure = "'transformers>=4.30.2,<4.54' faesm==0.1.1"
+        raise UserError(f"{BACKEND}={backend}: {' and '.join(lacking)} not installed: pip install {cure}")
+    first, last = FAPLM_RUNS_WITH
+    if backend == "faplm" and not first <= installed["transformers"] <= last:
+        raise UserError(
+            f"{BACKEND}=faplm: FAPLM runs with transformers {first} to {last}, installed is"
+            f" {installed['transformers']}: pip install 'transformers>=4.30.2,<4.54', or set {BACKEND}=transformers"
+        )
+    try:
+        with _quiet(), _hidden_flash_attention():
+            return importlib.import_module(_MODULES[backend])
+    except Exception as error:
+        other = f", or set {BACKEND}=transformers" if backend == "faplm" else ""
+        raise UserError(
+            f"{BACKEND}={backend}: cannot be imported ({one_line(error)[:120]}): mend that package{other}"
+        ) from None
+
+
+def _version(package: str) -> Version | None:
+    try:
+        return Version(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Packages greet and warn when they are imported and built; neither is for the user of this one."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _hidden_flash_attention() -> Iterator[None]:
+    """Where there is no GPU for it, faesm must not find flash-attn: it would ask for the GPU when imported."""
+    absent = "flash_attn" not in sys.modules and not torch.cuda.is_available()
+    if absent:
+        sys.modules["flash_attn"] = None  # type: ignore[assignment] - an import of it now fails
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules["flash_attn"]

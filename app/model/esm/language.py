@@ -1,0 +1,154 @@
+"""The frozen language model: loaded where it is used, run once for the same tokens, never in a checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.devices import choose_dtype, full_precision
+from app.errors import UserError
+from app.model.esm import backends
+from app.model.esm.embedding import embedded
+from app.model.esm.folder import NAME, EsmFolder, find, sha256, size_of
+from app.model.esm.settings import WHERE, EsmSettings
+from app.model.esm.tokens import Alphabet, Tokens, tokenize
+from app.types import NoisyBatch
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What the language model makes of a batch, without gradient. Rows of absent residues are to be masked.
+
+    hidden: [layers + 1, B, N, width]: the embedded tokens, every layer, the last one normed.
+    maps: [B, N, N, layers * heads], attention of residue i to residue j, or None.
+    """
+
+    hidden: Tensor
+    maps: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: nn.Module
+    device: torch.device
+    alphabet: Alphabet
+    rescales: bool  # ESM-2's `token_dropout`
+
+
+class LanguageModel:
+    """A pretrained ESM-2. Not an nn.Module, so that it is part of no state dict, no optimizer and no `train()`.
+
+    Weights are loaded on the first call, onto the device that it asks for; copies and pickles leave them behind.
+    """
+
+    def __init__(self, settings: EsmSettings):
+        """Raises UserError for a name that is neither published nor a folder of an ESM-2 model."""
+        self.settings = settings
+        self.size = size_of(settings.name)
+        self._expected: tuple[str, str] | None = None  # sha256, and the checkpoint that says so
+        self._sha256: str | None = None
+        self._loaded: _Loaded | None = None
+        self._last: tuple[Tokens, Representations] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": None, "_last": None}
+
+    def check(self, device: torch.device) -> None:
+        """Look for all that a call on that device needs, weights and their hash included, without loading them.
+
+        Raises UserError: files missing or no ESM-2, other weights than a checkpoint was trained with, a backend that is
+        not installed, a precision that the device lacks.
+        """
+        self._dtype(device)
+        backends.refuse_absent(self.settings.backend)
+        folder, weights = self._found()
+        _alphabet(folder)
+        self._recognise(weights)
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint keeps in place of the weights: name and sha256. Raises UserError where there are none."""
+        if self._sha256 is None:
+            self._recognise(self._found()[1])
+        return {"name": self.settings.name, "sha256": self._sha256}
+
+    def expect(self, identity: Any, checkpoint: Path | str) -> None:
+        """Accept the weights a checkpoint names and no others, now or when they are loaded. Raises UserError."""
+        digest = identity.get("sha256") if isinstance(identity, dict) else None
+        if not isinstance(digest, str):
+            raise UserError(f"{checkpoint}: damaged, it does not say with which language model it was trained")
+        self._expected = digest, str(checkpoint)
+        self._refuse_other()
+
+    def release(self) -> None:
+        """Forget what the last batch gave."""
+        self._last = None
+
+    def __call__(self, batch: NoisyBatch, device: torch.device) -> Representations:
+        """Representations on `device`, those of the last call where the tokens are the same.
+
+        Outside of autocast: the precision is the language model's own. Raises UserError as `check` does.
+        """
+        with torch.inference_mode(False), torch.no_grad(), full_precision(device):
+            if self._loaded is None or self._loaded.device != device:
+                self._loaded = self._last = None  # two at a time may be more than fits
+                self._loaded = self._load(device)
+            tokens = tokenize(batch, self._loaded.alphabet, self.settings.linker)
+            if self._last is None or not self._last[0].equal(tokens):
+                self._last = None
+                self._last = tokens, self._run(self._loaded, tokens)
+            return self._last[1]
+
+    def _run(self, loaded: _Loaded, tokens: Tokens) -> Representations:
+        ids, place = tokens.ids.to(loaded.device), tokens.place.to(loaded.device)
+        attended = ids != loaded.alphabet.padding
+        table = loaded.model.embeddings.word_embeddings
+        given = embedded(table, ids, loaded.alphabet.mask, loaded.alphabet.padding) if loaded.rescales else table(ids)
+        out = loaded.model(
+            inputs_embeds=given,
+            attention_mask=attended,
+            output_hidden_states=True,
+            output_attentions=self.settings.with_maps,
+            return_dict=True,
+        )
+        row = torch.arange(len(ids), device=loaded.device)[:, None]
+        hidden = torch.stack([backends.unpacked(layer, attended)[row, place] for layer in out.hidden_states])
+        if not self.settings.with_maps:
+            return Representations(hidden, None)
+        row, i, j = row[..., None], place[:, :, None], place[:, None]
+        return Representations(hidden, torch.cat([layer.movedim(1, -1)[row, i, j] for layer in out.attentions], dim=-1))
+
+    def _load(self, device: torch.device) -> _Loaded:
+        dtype = self._dtype(device)
+        folder, weights = self._found()
+        self._recognise(weights)
+        model = backends.build(self.settings.backend, folder, weights, device, dtype)
+        return _Loaded(model, device, _alphabet(folder), folder.config.token_dropout)
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        return choose_dtype(self.settings.precision, device, key=f"{WHERE}.precision")
+
+    def _found(self) -> tuple[EsmFolder, dict[str, Tensor]]:
+        folder = find(self.settings.name)
+        if folder.config.size != self.size:
+            raise UserError(f"{NAME}={self.settings.name}: its dimensions have changed since the model was built")
+        return folder, folder.weights()
+
+    def _recognise(self, weights: dict[str, Tensor]) -> None:
+        if self._sha256 is None:
+            self._sha256 = sha256(weights)
+        self._refuse_other()
+
+    def _refuse_other(self) -> None:
+        if self._expected is None or self._sha256 in (None, self._expected[0]):
+            return
+        digest, checkpoint = self._expected
+        raise UserError(
+            f"{checkpoint}: trained with a language model of sha256 {digest[:16]}, while {NAME}={self.settings.name} is"
+            f" {self._sha256[:16]}: put the weights of then in its place"
+        )
+
+
+def _alphabet(folder: EsmFolder) -> Alphabet:
+    return Alphabet.of(folder.vocabulary, where=f"{NAME}={folder.path}")
