@@ -12,7 +12,7 @@ class Linear(nn.Linear):
     """A linear layer [..., in] -> [..., out] with zero bias and weights by `init`.
 
     lecun: truncated normal of variance 1 / fan-in. relu: 2 / fan-in (He et al. 2015). zero: the layer closes a residual
-    branch, which starts as the identity.
+    branch, which starts as the identity, or feeds a gate, which starts half open.
     """
 
     def __init__(self, c_in: int, c_out: int, init: Literal["lecun", "relu", "zero"] = "lecun", bias: bool = True):

@@ -52,7 +52,9 @@ _OF_PAIR_TRACK = ("tri_mul_", "tri_att_", "transition_z.")
 _WITHOUT_EFFECT = {"attention.proj_z.0.bias"}
 """Shifts all logits of a row alike, which softmax cancels; our blocks have no such parameter."""
 
-_LAYER = re.compile(r"(?P<where>(?:.*[._])?pairformer_module\.(?:_orig_mod\.)?layers)\.(?P<index>\d+)\.(?P<name>.+)")
+_LAYER = re.compile(
+    r"(?P<where>(?:.*[._])?pairformer_module\.(?:_orig_mod\.)?layers)\.(?P<index>\d{1,6})\.(?P<name>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def _faults(wanted: Mapping[str, Tensor], tensors: Mapping[str, object]) -> list
     faults += [f"unexpected {name}" for name in tensors if name not in wanted and name not in _WITHOUT_EFFECT]
     for name, tensor in wanted.items():
         given = tensors.get(name, tensor)
-        if not isinstance(given, Tensor):
-            faults.append(f"{name} is no tensor")
+        if not (isinstance(given, Tensor) and given.is_floating_point() and given.layout == torch.strided):
+            faults.append(f"{name} is no dense tensor of floating-point numbers")
         elif given.shape != tensor.shape:
             faults.append(f"{name} has shape {list(given.shape)}, expected {list(tensor.shape)}")
     return faults

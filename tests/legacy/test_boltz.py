@@ -245,7 +245,8 @@ def test_a_damaged_layer_is_skipped_with_the_reason(tmp_path):
     report = boltz.start_from(found, written(tmp_path / "boltz.ckpt", layers))
     assert report.skipped == {
         "trunk.stages.0.0.pair_track": "layer 0 does not fit: missing tri_mul_in.p_in.weight",
-        "trunk.stages.0.1.pair_track": "layer 1 does not fit: transition_z.fc3.weight is no tensor",
+        "trunk.stages.0.1.pair_track": "layer 1 does not fit: transition_z.fc3.weight is no dense tensor of "
+        "floating-point numbers",
         "trunk.stages.0.2.node_track": "layer 2 does not fit: unexpected attention.norm_s.weight",
     }
     assert str(report).count("\n") == 5
