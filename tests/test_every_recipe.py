@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.mac import StandIn
 from tests.model.esm.made_esm import write_esm
 
 from app.blocks import Block
@@ -152,3 +153,23 @@ def test_edges_exist_only_where_a_block_reads_them(name, esm_folder):
     reads_edges = any("edge" in part.settings.reads for part in model.modules() if isinstance(part, Block))
     assert (state.edge is not None) is (state.edge_mask is not None) is reads_edges
     assert parse_recipe(recipe(esm_folder, f"recipe={name}")).model == model.settings
+
+
+@every_recipe
+def test_every_recipe_runs_on_a_mac(name, esm_folder, monkeypatch):
+    """Forward, losses and backward on the stand-in for a Mac's GPU, with the numbers of the CPU."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    config, batch = recipe(esm_folder, f"recipe={name}"), noisy_batch(length=10)
+
+    def step(module: CodesignModule, batch) -> dict[str, torch.Tensor]:
+        prediction, loss = results(module.model(batch)), module.losses(batch)["train_loss"].mean()
+        loss.backward()
+        gradients = {key: parameter.grad for key, parameter in module.named_parameters()}
+        return {key: value.detach().cpu() for key, value in (prediction | {"loss": loss} | gradients).items()}
+
+    expected = step(made(config), batch)
+    with StandIn() as mac:
+        found = step(made(config).to("mps"), batch.to("mps"))
+    assert "native_layer_norm" in mac.used
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, atol=1e-4 * (1 + value.abs().max().item()), rtol=1e-3, msg=key)

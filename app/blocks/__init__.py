@@ -26,13 +26,13 @@ class BlockType(enum.Enum):
     GEOMETRIC = "geometric"
 
 
-def block_class(name: str | BlockType) -> type[Block]:
-    """The class of a block type. Raises UserError for an unknown name."""
+def block_class(name: str | BlockType, where: str = "block") -> type[Block]:
+    """The class of a block type. Raises UserError naming `where` for an unknown name."""
     try:
         kind = BlockType(name)
     except ValueError:
         known = ", ".join(kind.value for kind in BlockType)
-        raise UserError(f"block: {name!r} is not a block type; choose one of {known}") from None
+        raise UserError(f"{where}: {name!r} is not a block type; choose one of {known}") from None
     return importlib.import_module(f"app.blocks.{kind.value}").Block
 
 
@@ -47,4 +47,5 @@ def build_block(name: str | BlockType, **overrides) -> Block:
 
 def block_settings(name: str | BlockType, overrides: dict, where: str = "block") -> BlockSettings:
     """The checked settings of a block type. Raises UserError naming `where`."""
-    return parse(block_class(name).Settings, overrides, where=f"{where}.{BlockType(name).value}")
+    cls = block_class(name, where)
+    return parse(cls.Settings, overrides, where=f"{where}.{BlockType(name).value}")

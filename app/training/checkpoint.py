@@ -136,7 +136,7 @@ def start_from_boltz(model: CodesignModel, path: Path) -> list[str]:
     """
     from app.legacy import boltz
 
-    return boltz.start_from(model, path).lines()
+    return [f"  {line}" for line in str(boltz.start_from(model, path)).splitlines()]
 
 
 def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:

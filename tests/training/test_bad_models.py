@@ -25,7 +25,10 @@ IPA = "{block: ipa, depth: 1}"
         (["recipe=flash_esm_nodeonly", "model.c_z=64"], r"model\.c_z has no effect: no block of this model reads"),
         (["recipe=tiny", "model/head=none", "loss.token_weight=2"], r"loss\.token_weight has no effect"),
         (["model/esm=node", "model.esm.name=nowhere/esm"], r"model\.esm\.name.*nowhere/esm"),
-        (["model/esm=node_and_edge", "model.esm.backend=faplm"], r"model\.esm\.(backend|mode).*maps"),
+        (
+            ["model/esm=node_and_edge", "model.esm.backend=faplm"],
+            r"model\.esm: .*maps.*set model\.esm\.backend=transformers",
+        ),
         (["model.trunk.num_recycles=-1"], r"model\.trunk\.num_recycles"),
         (["model.trunk.stages.0.depth=0"], r"model\.trunk\.stages\.0\.depth=0"),
         (["model.trunk.stages.0.dropout={train: 0.1}"], r"model\.trunk\.stages\.0\.ipa\.dropout"),
