@@ -48,9 +48,9 @@ class Block(base.Block):
         self.transition = Transition(c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
-        edge, mask = state.edge, state.edge_mask[..., None]
+        edge = state.edge
         normed = self.norm(edge, state.t) if self.settings.condition_on_t else self.norm(edge)
         maps = self.gather(normed), self.distribute(normed)
         attended = double_attention(self.features(normed), *maps, state.edge_mask)
-        edge = edge + self.dropout(self.out(attended)) * mask
-        return state.replace(edge=edge + self.transition(edge) * mask)
+        edge = edge + self.dropout(self.out(attended))
+        return state.replace(edge=edge + self.transition(edge) * state.edge_mask[..., None])

@@ -29,7 +29,10 @@ class GeometricAttention(nn.Module):
         self.out = Linear(num_heads * 3, c_s, init="zero", bias=False)
 
     def forward(self, node: Tensor, frames: Frames, mask: Tensor) -> Tensor:
-        """node: [B, N, c_s]; frames: [B, N], nanometre; mask: [B, N] -> [B, N, c_s], to be added to node."""
+        """node: [B, N, c_s]; frames: [B, N], nanometre; mask: [B, N].
+
+        Returns [B, N, c_s], to be added to node; 0 where absent.
+        """
         projected = self.project(self.norm(node)).float().unflatten(-1, (5, -1, 3)).unbind(2)
         with full_precision(node.device):
             weights = F.softplus(self.rotation_weight), F.softplus(self.distance_weight)
@@ -62,10 +65,8 @@ class Block(base.Block):
         self.backbone_update = BackboneUpdate(c_s) if settings.update_backbone else None
 
     def forward(self, state: TrunkState) -> TrunkState:
-        mask = state.node_mask[..., None]
-        attended = self.dropout(self.attention(state.node, state.frames, state.node_mask))
-        node = state.node + attended * mask
-        node = node + self.transition(node) * mask
+        node = state.node + self.dropout(self.attention(state.node, state.frames, state.node_mask))
+        node = node + self.transition(node) * state.node_mask[..., None]
         if self.backbone_update is None:
             return state.replace(node=node)
         moving = state.node_mask if state.frame_mask is None else state.frame_mask

@@ -11,10 +11,10 @@ def double_attention(features: Tensor, gather: Tensor, distribute: Tensor, edge_
     pairs of an example. distribute: [B, N, N, M], logits with which a pair mixes the M descriptors, a softmax over
     them. edge_mask: [B, N, N], 1 = present. Returns [B, N, N, C], 0 at absent pairs.
     """
-    present = edge_mask[..., None].flatten(1, 2)  # [B, N N, 1]
-    logits = gather.float().flatten(1, 2)
+    present = edge_mask[..., None]
+    logits = gather.float()
     lowest = torch.finfo(logits.dtype).min  # finite: in an example without any pair the softmax is no NaN
-    maps = torch.softmax(logits.masked_fill(present == 0, lowest), dim=1) * present
+    maps = torch.softmax(logits.masked_fill(present == 0, lowest).flatten(1, 2), dim=1)
     descriptors = torch.einsum("bpm,bpc->bmc", maps.to(features.dtype), features.flatten(1, 2))
-    mixture = torch.softmax(distribute.float(), dim=-1) * edge_mask[..., None]
+    mixture = torch.softmax(distribute.float(), dim=-1) * present
     return torch.einsum("bijm,bmc->bijc", mixture.to(features.dtype), descriptors)

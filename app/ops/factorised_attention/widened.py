@@ -51,8 +51,7 @@ def factorised_attention(
     value_parts = v, to_global(v_points), right
 
     queries, keys = torch.cat(query_parts, -1), torch.cat([k, placed, bias_right, key_bias], -1)
-    values = torch.cat(value_parts, -1) * present
-    attended = _attention(queries, keys, values) * present
+    attended = _attention(queries, keys, torch.cat(value_parts, -1)) * present
     scalars, points, gathered = attended.split([part.shape[-1] for part in value_parts], dim=-1)
 
     points = frame.apply_inverse(near, points.unflatten(-1, (-1, 3)).flatten(2, 3)).unflatten(2, (num_heads, -1))

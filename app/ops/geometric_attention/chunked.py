@@ -58,7 +58,8 @@ def _attend(
 
     Distances are taken from differences: squares expanded as for a dot product lose the short ones. [B, H, Q, 3].
     """
-    squared = (q_distance[:, :, :, None] - k_distance[:, :, None]).square().sum(-1)
+    axes = zip(q_distance.unbind(-1), k_distance.unbind(-1), strict=True)
+    squared = sum((q[..., None] - k[..., None, :]).square() for q, k in axes)
     distance = squared.clamp(min=SHORTEST**2).sqrt()
     logits = rotation_weight * (q_rotation @ k_rotation.mT) - distance_weight * distance
     return torch.softmax(logits.masked_fill(absent, torch.finfo(logits.dtype).min), dim=-1) @ v
