@@ -39,6 +39,11 @@ def full_precision(device: torch.device | str) -> AbstractContextManager:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
+def under_autocast(device: torch.device) -> bool:
+    """Whether autocast is on there, so that operations bring their inputs to one type by themselves."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def choose_dtype(precision: Precision, device: torch.device, key: str = "precision") -> torch.dtype:
     """The type of numbers for a network in inference; "auto": bfloat16 on a CUDA GPU that has it, else float32.
 

@@ -47,3 +47,49 @@ def test_full_precision_holds_under_autocast():
 def test_full_precision_on_any_device_type(kind):
     with devices.full_precision(kind):
         assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "dtype"),
+    [
+        ("cpu", "auto", torch.float32),
+        ("cpu", "bfloat16", torch.bfloat16),
+        ("cpu", "float16", None),
+        ("mps", "auto", torch.float32),
+        ("mps", "bfloat16", None),
+        ("mps", "float16", torch.float16),
+        ("cuda", "auto", torch.bfloat16),
+        ("cuda", "float32", torch.float32),
+        ("cuda", "float16", torch.float16),
+    ],
+)
+def test_precisions_that_a_device_has(monkeypatch, kind, precision, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    if dtype is not None:
+        assert devices.choose_dtype(precision, torch.device(kind)) == dtype
+        return
+    with pytest.raises(UserError, match=f"key.a={precision}: the {kind} device has none here: use key.a=auto"):
+        devices.choose_dtype(precision, torch.device(kind), key="key.a")
+
+
+def test_an_old_gpu_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    assert devices.choose_dtype("auto", torch.device("cuda")) == torch.float32
+    with pytest.raises(UserError, match="precision=bfloat16"):
+        devices.choose_dtype("bfloat16", torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "capability", "runs"),
+    [
+        ("cuda", torch.bfloat16, (9, 0), True),
+        ("cuda", torch.float16, (8, 0), True),
+        ("cuda", torch.float16, (7, 5), False),
+        ("cuda", torch.float32, (9, 0), False),
+        ("mps", torch.float16, None, False),
+        ("cpu", torch.bfloat16, None, False),
+    ],
+)
+def test_where_flash_attention_runs(monkeypatch, kind, dtype, capability, runs):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert devices.runs_flash_attention(torch.device(kind), dtype) is runs

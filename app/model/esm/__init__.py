@@ -28,6 +28,6 @@ def build_esm(config: dict, sizes: Sizes, needed: Set[Part]) -> EsmCombiner | No
 
 def _parsed(config: dict) -> NoEsm | EsmSettings:
     kind = config.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{WHERE}.kind: {kind!r} is not a language model; choose one of {', '.join(KINDS)}")
     return parse(KINDS[kind], config, where=WHERE)

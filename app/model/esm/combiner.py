@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from app.blocks.base import Part
-from app.devices import full_precision
+from app.devices import full_precision, under_autocast
 from app.errors import UserError
 from app.model.esm.language import LanguageModel
 from app.model.esm.settings import WHERE, EsmSettings
@@ -43,7 +43,7 @@ class Projected(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(features.device.type):  # else autocast sees to it
+        if not under_autocast(features.device):  # which spares a copy of the maps
             features = features.to(self.linear.weight.dtype)
         return self.norm(self.linear(features))
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,7 +42,7 @@ class EsmConfig(BaseModel):
     vocab_size: int = Field(gt=0)
     pad_token_id: int = 1
     layer_norm_eps: float = 1e-5
-    emb_layer_norm_before: bool | None = False
+    emb_layer_norm_before: Literal[False] | None = False
     token_dropout: bool = True
 
     @property
@@ -66,7 +67,7 @@ class EsmFolder:
                 raise UserError(
                     f"{NAME}={self.path}: {file.name} cannot be read ({one_line(error)[:120]}): fetch it again"
                 ) from None
-            found |= {name.removeprefix("esm."): tensor for name, tensor in part.items()}
+            found |= {_plain(name): tensor for name, tensor in part.items()}
         return {name: tensor for name, tensor in found.items() if _makes_representations(name)}
 
     def _weight_files(self) -> list[Path]:
@@ -180,6 +181,13 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
 
 
+def _plain(name: str) -> str:
+    """A weight's name whatever head the model was saved with, and whatever its norms were called (transformers 5)."""
+    name = name.removeprefix("esm.")
+    for other, ours in ((".gamma", ".weight"), (".beta", ".bias")):
+        name = name.removesuffix(other) + ours if name.endswith(other) else name
+    return name
+
+
 def _makes_representations(name: str) -> bool:
-    kept = name.startswith(("embeddings.word_embeddings.", "embeddings.layer_norm.", "encoder."))
-    return kept and not name.endswith("inv_freq")
+    return name.startswith(("embeddings.word_embeddings.", "encoder.")) and not name.endswith("inv_freq")

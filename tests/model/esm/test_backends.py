@@ -77,6 +77,8 @@ assert not {{"transformers", "faesm", "huggingface_hub"}} & sys.modules.keys()
 assert sum(p.numel() for p in model.parameters()) > sum(p.numel() for p in plain.parameters())
 model.esm.check(torch.device("cpu"))
 assert "faesm.esm" in sys.modules and "flash_attn" not in sys.modules
+from tests.factories import noisy_batch
+assert CodesignModel(ModelSettings(trunk=trunk, esm=esm))(noisy_batch()).pred_trans.isfinite().all()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

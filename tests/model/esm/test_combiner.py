@@ -2,16 +2,21 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from app.chem.residues import MASK_TOKEN
 from app.errors import UserError
 from app.model.esm import build_esm, completed_esm
 from app.model.esm.combiner import LayerMix
+from app.model.esm.settings import EsmSettings
 from tests.factories import generator, noisy_batch, padded, perturb, results, rows, tiny_model
+from tests.mac import StandIn
 
+ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"c_s": 16, "c_z": 8}
 REFINE = [{"block": "ipa", "update_backbone": False, "num_heads": 2, "head_width": 4, "num_qk_points": 2,
            "num_v_points": 3, "transformer_heads": 2, "transformer_layers": 1, "transformer_dropout": 0.0,
@@ -170,6 +175,28 @@ def test_the_config_is_completed_once_and_for_all(esm):
     assert build_esm({"kind": "none"}, SIZES, frozenset({"node"})) is None
 
 
+@pytest.mark.parametrize("name", ["node", "node_and_edge"])
+def test_the_recipes_have_every_setting_in_order(name):
+    written = yaml.safe_load((ROOT / f"recipes/model/esm/{name}.yaml").read_text())
+    assert list(written) == list(EsmSettings.model_fields)
+    assert written["mode"] == name
+    differ = {"name", "mode", "refine"} | ({"backend"} if name == "node_and_edge" else set())
+    assert all(written[key] == info.default for key, info in EsmSettings.model_fields.items() if key not in differ)
+
+
+@pytest.mark.parametrize("variant", ["node", "node and edge"])
+def test_on_a_mac_it_does_the_same(esm, variant):
+    made, batch = model(esm, variant), noisy_batch()
+    expected = made(batch)
+    with StandIn():
+        found = made.to("mps")(batch.to("mps"))
+        found.pred_trans.sum().backward()
+        moved = {name: value.cpu() for name, value in results(found).items()}
+        assert all(p.grad is not None for p in made.esm.to_node.parameters())
+    for name, value in results(expected).items():
+        torch.testing.assert_close(moved[name], value, atol=1e-4, rtol=1e-4)
+
+
 def test_what_matters_before_it(esm):
     assert build(esm, needed={"node"}).needs == {"node"}
     node_only = [REFINE[0] | {"update_edge": False, "update_last_edge": False}]
@@ -182,6 +209,7 @@ def test_what_matters_before_it(esm):
     ("changes", "said"),
     [
         ({"kind": "esm3"}, r"model\.esm\.kind: 'esm3' is not a language model; choose one of none, esm2"),
+        ({"kind": ["esm2"]}, r"model\.esm\.kind: \['esm2'\] is not a language model"),
         ({"mode": "edge"}, r"model\.esm\.mode='edge'"),
         ({"mode": "node_and_edge"}, r"backend=faplm does not give: set model\.esm\.backend=transformers"),
         ({"precision": "float64"}, r"model\.esm\.precision='float64'"),
