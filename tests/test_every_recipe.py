@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.mac import StandIn
-from tests.model.esm.made_esm import write_esm
 
 from app.blocks import Block
 from app.config.compose import compose, options
@@ -24,6 +22,8 @@ from app.types import TrunkState
 from tests.blocks.test_every_block import ablated
 from tests.blocks.test_every_block import state as block_state
 from tests.factories import noisy_batch, perturb, results
+from tests.mac import StandIn
+from tests.model.esm.made_esm import write_esm
 
 RECIPES = options()["recipe"]
 PARTS = [(part, name) for part in ("trunk", "esm", "head") for name in options()[f"model/{part}"]]
