@@ -96,7 +96,11 @@ def test_every_option_can_be_chosen(group, option):
     section = config
     for part in group.split("/"):
         section = section[part]
-    chosen = {key: value for key, value in read(f"{group}/{option}").items() if key not in ("stages", "refine") and value != "???"}
+    chosen = {
+        key: value
+        for key, value in read(f"{group}/{option}").items()
+        if key not in ("stages", "refine") and value != "???"
+    }
     assert {key: section[key] for key in chosen} == chosen
 
 
