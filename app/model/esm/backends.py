@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
+from types import ModuleType
 
 import torch
 from packaging.version import Version
@@ -43,18 +44,12 @@ def build(
     Called with `inputs_embeds` [B, T, D] and `attention_mask` [B, T] bool. Raises UserError as `refuse_absent` does,
     and for weights that are missing or of another shape.
     """
-    flash = backend == "faplm" and runs_flash_attention(device, dtype)
-    with _quiet():
-        transformers = importlib.import_module("transformers")
-        config = transformers.EsmConfig(**_arguments(folder.config))
-        with torch.device("meta"):
-            if backend == "faplm":
-                config.use_fa = flash and _module(backend).flash_attn_installed
-                model = _module(backend).FAEsmModel(config, add_pooling_layer=False)
-            else:
-                model = _module(backend).EsmModel._from_config(
-                    config, attn_implementation="eager", add_pooling_layer=False
-                )
+    module = _module(backend)
+    with _quiet(), torch.device("meta"):
+        config = importlib.import_module("transformers").EsmConfig(**_arguments(folder.config))
+        config.use_fa = backend == "faplm" and module.flash_attn_installed and runs_flash_attention(device, dtype)
+        make = module.FAEsmModel if backend == "faplm" else module.EsmModel
+        model = make(config, add_pooling_layer=False)
     model.contact_head = None
     model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     _fill(model, weights, folder)
@@ -72,9 +67,11 @@ def unpacked(hidden: Tensor, attended: Tensor) -> Tensor:
 
 
 def _arguments(config: EsmConfig) -> dict:
-    """For the library's configuration: no dropout, and no rescaling of masked sequences, which we do (`embedding`)."""
+    """For the library's configuration: no dropout, no rescaling of masked sequences (see `embedding`), and the one
+    implementation of attention that gives maps."""
     own = config.model_dump(exclude={"model_type", "token_dropout"})
-    return own | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "token_dropout": False}
+    ours = {"attn_implementation": "eager", "token_dropout": False}
+    return own | ours | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], folder: EsmFolder) -> None:
@@ -90,7 +87,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], folder: EsmFolder) -> No
             module.inv_freq = (_ROTARY_BASE**-place).to(module.inv_freq.device)
 
 
-def _module(backend: str):
+def _module(backend: str) -> ModuleType:
     """The backend's module of ESM. Raises UserError."""
     wanted = {"faplm": ["faesm", "transformers"], "transformers": ["transformers"]}[backend]
     installed = {name: _version(name) for name in wanted}

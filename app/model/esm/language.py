@@ -47,7 +47,7 @@ class LanguageModel:
         """Raises UserError for a name that is neither published nor a folder of an ESM-2 model."""
         self.settings = settings
         self.size = size_of(settings.name)
-        self._expected: tuple[str, str] | None = None  # sha256, and the checkpoint that says so
+        self._expected: tuple[str, dict[str, str]] | None = None  # a checkpoint, and the identity that it tells
         self._sha256: str | None = None
         self._loaded: _Loaded | None = None
         self._last: tuple[Tokens, Representations] | None = None
@@ -75,10 +75,10 @@ class LanguageModel:
 
     def expect(self, identity: Any, checkpoint: Path | str) -> None:
         """Accept the weights a checkpoint names and no others, now or when they are loaded. Raises UserError."""
-        digest = identity.get("sha256") if isinstance(identity, dict) else None
-        if not isinstance(digest, str):
+        told = [identity.get(key) for key in ("name", "sha256")] if isinstance(identity, dict) else [None]
+        if not all(isinstance(value, str) for value in told):
             raise UserError(f"{checkpoint}: damaged, it does not say with which language model it was trained")
-        self._expected = digest, str(checkpoint)
+        self._expected = str(checkpoint), identity
         self._refuse_other()
 
     def release(self) -> None:
@@ -141,13 +141,14 @@ class LanguageModel:
         self._refuse_other()
 
     def _refuse_other(self) -> None:
-        if self._expected is None or self._sha256 in (None, self._expected[0]):
+        if self._expected is None or self._sha256 is None:
             return
-        digest, checkpoint = self._expected
-        raise UserError(
-            f"{checkpoint}: trained with a language model of sha256 {digest[:16]}, while {NAME}={self.settings.name} is"
-            f" {self._sha256[:16]}: put the weights of then in its place"
-        )
+        checkpoint, identity = self._expected
+        if self._sha256 != identity["sha256"]:
+            raise UserError(
+                f"{checkpoint}: trained with the language model {identity['name']}, sha256 {identity['sha256'][:16]},"
+                f" while {NAME}={self.settings.name} is {self._sha256[:16]} now: put the weights of then in its place"
+            )
 
 
 def _alphabet(folder: EsmFolder) -> Alphabet:
