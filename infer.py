@@ -23,19 +23,24 @@ def main(arguments: list[str]) -> int:
     from app.config.diff import differences
     from app.config.validate import parse
     from app.devices import choose
+    from app.errors import UserError
     from app.sampling.choice import choose_sampler
     from app.sampling.request import Request
     from app.sampling.results import check_new
     from app.sampling.run import generate
 
     config = compose("infer", arguments)
-    section = config.pop("sampler")
+    section, language = config.pop("sampler"), {k: v for k, v in config.pop("esm").items() if v is not None}
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)
     from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
 
-    module = load_module(request.ckpt, device)
+    module = load_module(request.ckpt, device, language)
+    if module.model.esm is not None:
+        module.model.esm.check(device)
+    elif language:
+        raise UserError(f"esm.{next(iter(language))} has no effect: this checkpoint's model has no language model")
 
     trained = module.recipe.sampler
     named = "sampler" in chosen_groups(arguments)

@@ -22,7 +22,18 @@ from app.errors import UserError
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 # Values of these keys are paths: taken as typed, spaces, "=", ",", brackets and quotes included.
-PATH_KEYS = ("out", "resume", "weights", "weights_boltz", "ckpt", "input", "data.path", "data.cache_dir")
+PATH_KEYS = (
+    "out",
+    "resume",
+    "weights",
+    "weights_boltz",
+    "ckpt",
+    "input",
+    "data.path",
+    "data.cache_dir",
+    "esm.name",
+    "model.esm.name",
+)
 PATH_ENDINGS = ("_path", ".path", "_dir", ".dir")
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*([./][\w-]+)*")

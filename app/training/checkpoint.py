@@ -84,18 +84,23 @@ class Opened:
         return None
 
 
-def load_module(path: str | Path, device: str | torch.device = "cpu") -> CodesignModule:
+def load_module(
+    path: str | Path, device: str | torch.device = "cpu", language: Mapping[str, Any] | None = None
+) -> CodesignModule:
     """The module of a checkpoint, ours or Multiflow's, in eval mode; `.recipe` is how it was trained.
 
-    device: as `app.devices.choose` takes it, "cuda:1", or a torch.device. `.restored_epoch` and `.restored_step` tell
-    how far it had been trained. Raises UserError as `open_checkpoint` does, and for a device that is not there.
+    language: see `open_checkpoint`. device: as `app.devices.choose` takes it, "cuda:1", or a torch.device.
+    `.restored_epoch` and `.restored_step` tell how far it had been trained. Raises UserError as `open_checkpoint` does,
+    and for a device that is not there.
     """
     by_name = isinstance(device, str) and ":" not in device
-    return open_checkpoint(path).module.to(choose(device) if by_name else torch.device(device))
+    return open_checkpoint(path, language).module.to(choose(device) if by_name else torch.device(device))
 
 
-def open_checkpoint(path: str | Path) -> Opened:
+def open_checkpoint(path: str | Path, language: Mapping[str, Any] | None = None) -> Opened:
     """Read a checkpoint, ours or Multiflow's.
+
+    language: settings of the language model that hold here in place of the checkpoint's: name, backend, precision.
 
     Raises UserError for a file that is missing, cut off, no checkpoint, or of a newer Trunkline; for one that names a
     class that does not belong there (nothing in it is run); for a recipe that is not valid; and for parameters that are
@@ -104,7 +109,7 @@ def open_checkpoint(path: str | Path) -> Opened:
     path = Path(path)
     checkpoint = _read(path)
     if "trunkline" in checkpoint:
-        return _ours(checkpoint, path)
+        return _ours(checkpoint, path, language or {})
     from app.legacy import multiflow
 
     if not multiflow.is_multiflow(checkpoint):
@@ -168,7 +173,7 @@ def _read(path: Path) -> dict:
         return load_checkpoint(path)
 
 
-def _ours(checkpoint: dict, path: Path) -> Opened:
+def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
     about, weights = checkpoint["trunkline"], checkpoint.get("state_dict")
     if not isinstance(about, dict) or not isinstance(about.get("format"), int) or not isinstance(weights, dict):
         raise UserError(f"{path}: damaged, what it says of itself cannot be read")
@@ -178,7 +183,7 @@ def _ours(checkpoint: dict, path: Path) -> Opened:
             f" to {FORMAT}): upgrade Trunkline"
         )
     try:
-        module = CodesignModule(about.get("recipe"))
+        module = CodesignModule(_with_language(about.get("recipe"), language))
     except UserError as error:
         raise UserError(f"{path}: its recipe is not valid: {error}") from None
     load_weights(module, weights, path)
@@ -190,3 +195,14 @@ def _ours(checkpoint: dict, path: Path) -> Opened:
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: damaged, it does not tell its epoch and global_step") from None
     return Opened(path, module, module.recipe.model_dump(mode="json"), checkpoint, ours=True)
+
+
+def _with_language(recipe: Any, language: Mapping[str, Any]) -> Any:
+    """The recipe with the language model where this machine has it; one without a language model as it is."""
+    try:
+        esm = recipe["model"]["esm"]
+        if not language or esm["kind"] == "none":
+            return recipe
+        return recipe | {"model": recipe["model"] | {"esm": esm | language}}
+    except (KeyError, TypeError):  # for the recipe's own checks to tell
+        return recipe

@@ -1,9 +1,10 @@
 """From the command line to a trained model: a new run, one from given weights, or one that goes on."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -15,6 +16,8 @@ from app.config.keys import lookup
 from app.errors import UserError
 from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
+from app.model.esm.settings import OF_THIS_MACHINE
+from app.model.esm.settings import WHERE as ESM
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -42,9 +45,13 @@ def train(arguments: Sequence[str]) -> int:
     """Run `train.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
     console.set_up()
     plan = plan_of(arguments)
-    accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
+    accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
     refuse_idle(arguments, module)
+    if rank_zero_only.rank == 0 and module.model.esm is not None:
+        module.model.esm.check(torch.device(accelerator))
+        language = module.model.esm.identity()
+        report.append(f"language model {language['name']}, frozen, sha256 {language['sha256'][:16]}")
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
@@ -64,7 +71,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         return _resumed(Path(resume), typed.get("out"), arguments)
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
-    weights = None if run["weights"] is None else open_checkpoint(run["weights"])
+    weights = None if run["weights"] is None else open_checkpoint(run["weights"], typed_language(typed))
     if weights is not None and not _chooses_model(arguments):
         config = like_checkpoint(config, weights.recipe, arguments)
         if "out" not in typed:
@@ -86,6 +93,11 @@ def _chooses_model(arguments: Sequence[str]) -> bool:
     return any(key == "recipe" or key.startswith("model/") for key in chosen)
 
 
+def typed_language(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed of where the language model is and how it is run: not the checkpoint's to say."""
+    return {name: typed[key] for name in OF_THIS_MACHINE if (key := f"{ESM}.{name}") in typed}
+
+
 def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:
     """A composed config with the model of a checkpoint's recipe, and what belongs to a model: flow, losses, sampler.
 
@@ -98,7 +110,7 @@ def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dic
 
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
-    opened = open_checkpoint(path)
+    opened = open_checkpoint(path, typed_language(typed_overrides(arguments)))
     opened.refuse_weights_only()
     recipe = amended_recipe(opened, arguments)
     own = RunFolder.of(path)

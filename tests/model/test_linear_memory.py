@@ -30,10 +30,9 @@ def one(length: int):
     return noisy_batch(2, length, given=0, missing=0).map(lambda tensor: tensor[:1])
 
 
-@pytest.mark.parametrize("overrides", [["recipe=linear_memory"], ["recipe=linear_memory", "model/trunk=geometric"],
-                                       ["recipe=linear_memory", "model/trunk=flash_ipa"]], ids=lambda o: o[-1])  # fmt: skip
-def test_memory_grows_with_the_length(overrides):
-    model, peaks, largest = module(*overrides), {}, {}
+@pytest.mark.parametrize("trunk", ["linear", "geometric", "flash_ipa"])
+def test_memory_grows_with_the_length(trunk):
+    model, peaks, largest = module("recipe=linear_memory", f"model/trunk={trunk}"), {}, {}
     for length in (128, 256, 512):
         memory, seen = Memory(), LargestTensor()
         step(model, length, memory)

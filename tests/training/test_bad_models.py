@@ -20,7 +20,7 @@ IPA = "{block: ipa, depth: 1}"
         ([f"model.trunk.stages=[{IPA}, {{block: pairformer_noseq}}]"], r"model\.trunk\.stages\.1: nothing reads"),
         (["recipe=linear_memory", "model/trunk=pairformer"], r"model\.trunk\.stages\.0: pairformer needs the edge"),
         (["recipe=linear_memory", "model/head=pair_bias"], r"model\.head\.stages\.0: pair_bias needs the edge"),
-        (["recipe=linear_memory", "model/esm=node_and_edge"], r"model\.esm\.mode.*c_z"),
+        (["recipe=linear_memory", "model/esm=node_and_edge"], r"model\.esm\..*model\.c_z=null"),
         (["recipe=flash_esm_nodeonly", "model.edge_embed.num_bins=9"], r"model\.edge_embed\.num_bins has no effect"),
         (["recipe=flash_esm_nodeonly", "model.c_z=64"], r"model\.c_z has no effect: no block of this model reads"),
         (["recipe=tiny", "model/head=none", "loss.token_weight=2"], r"loss\.token_weight has no effect"),

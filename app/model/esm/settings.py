@@ -9,6 +9,9 @@ from app.model.stack import Sizes, Stage, completed
 
 WHERE = "model.esm"
 
+OF_THIS_MACHINE = ("name", "backend", "precision")
+"""Settings that say where the language model is and how it is run; a checkpoint's may be changed by whoever uses it."""
+
 
 class EsmSize(NamedTuple):
     """Dimensions of a language model."""
