@@ -138,6 +138,8 @@ def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
         if not taken.tensors:
             reasons = "; ".join(f"{name}: {why}" for name, why in taken.left[:4])
             raise UserError(f"weights={plan.weights.path}: nothing of it fits this model: {reasons}")
+        if any(name.startswith("esm.") for name in taken.tensors):
+            module.model.esm.expect_like(plan.weights.module.model.esm)
         report.append(f"weights of {plan.weights.path}, step {plan.weights.step}")
         report += taken.lines() if taken.left or taken.new else []
     if plan.weights_boltz:

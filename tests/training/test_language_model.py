@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+import infer
 from app.errors import UserError
 from app.training.checkpoint import load_module
+from app.training.run import train
 from tests.factories import noisy_batch, results, tiny_module
 from tests.model.esm.made_esm import write_esm
+from tests.training.runs import MODEL, arguments
 from tests.training.test_checkpoint import ours
 
 
@@ -69,3 +72,48 @@ def test_a_folder_that_has_gone_is_named(esm, tmp_path):
     esm.rename(tmp_path / "moved")
     with pytest.raises(UserError, match=r"a\.ckpt.*model\.esm\.name=.*neither a folder"):
         load_module(path)
+
+
+# In runs: where the language model is may be said anew, what it is may not
+
+
+def run(tmp_path, esm, *more: str) -> list[str]:
+    return arguments(tmp_path, "model/esm=node", f"model.esm.name={esm}", "trainer.max_steps=1", *more)
+
+
+def test_a_run_is_told_its_language_model_and_goes_on_where_that_has_moved(esm, tmp_path, capsys):
+    out = tmp_path / "out"
+    train(run(tmp_path, esm, f"out={out}"))
+    assert f"language model {esm}, frozen, sha256 " in capsys.readouterr().out
+    moved = esm.rename(tmp_path / "moved, [here]")
+    last = out / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"model\.esm\.name=.*neither a folder"):
+        train([f"resume={last}", "trainer.max_steps=2"])
+    train([f"resume={last}", "trainer.max_steps=2", f"model.esm.name={moved}"])
+    assert load_module(last).recipe.model.esm["name"] == str(moved)
+    train(arguments(tmp_path, f"weights={last}", f"out={tmp_path / 'warm'}", "trainer.max_steps=1")[len(MODEL) :])
+    assert infer.main([f"ckpt={last}", "lengths=[8]", "steps=3", "device=cpu", f"out={tmp_path / 'designs'}"]) == 0
+
+
+def test_infer_finds_it_where_it_is_told_and_refuses_another(esm, tmp_path):
+    train(run(tmp_path, esm, f"out={tmp_path / 'out'}"))
+    moved = esm.rename(tmp_path / "moved")
+    ask = [f"ckpt={tmp_path / 'out/checkpoints/last.ckpt'}", "lengths=[8]", "steps=3", "device=cpu"]
+    with pytest.raises(UserError, match=r"model\.esm\.name=.*neither a folder"):
+        infer.main([*ask, f"out={tmp_path / 'a'}"])
+    designs = [f"out={tmp_path / 'b'}", f"esm.name={moved}", "esm.backend=transformers"]
+    assert infer.main([*ask, *designs]) == 0
+    write_esm(moved, seed=5)
+    for start in (
+        infer.main,
+        lambda given: train(run(tmp_path, moved, given[0].replace("ckpt=", "weights="), given[-1])),
+    ):
+        with pytest.raises(UserError, match=r"trained with the language model"):
+            start([*ask, f"esm.name={moved}", f"out={tmp_path / 'c'}"])
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_language_model_for_a_model_without_is_refused(tmp_path):
+    path = ours(tmp_path / "a.ckpt", tiny_module())
+    with pytest.raises(UserError, match=r"esm\.name has no effect: this checkpoint's model has no language model"):
+        infer.main([f"ckpt={path}", "lengths=[8]", "esm.name=esm2_8m", f"out={tmp_path / 'a'}"])

@@ -97,6 +97,10 @@ class EsmCombiner(nn.Module):
         """Take no other language model than a checkpoint names. Raises UserError."""
         self.language.expect(identity, checkpoint)
 
+    def expect_like(self, other: "EsmCombiner") -> None:
+        """Take no other language model than `other` would. Raises UserError."""
+        self.language.expect_like(other.language)
+
     def _apply(self, fn, recurse: bool = True):
         self.language.release()  # the model moves, or changes its type
         return super()._apply(fn, recurse)

@@ -81,6 +81,12 @@ class LanguageModel:
         self._expected = str(checkpoint), identity
         self._refuse_other()
 
+    def expect_like(self, other: "LanguageModel") -> None:
+        """Accept what `other` accepts. Raises UserError."""
+        if other._expected is not None:
+            checkpoint, identity = other._expected
+            self.expect(identity, checkpoint)
+
     def release(self) -> None:
         """Forget what the last batch gave."""
         self._last = None
