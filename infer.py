@@ -24,13 +24,15 @@ def main(arguments: list[str]) -> int:
     from app.config.validate import parse
     from app.devices import choose
     from app.errors import UserError
+    from app.model.esm.settings import LanguageHere
     from app.sampling.choice import choose_sampler
     from app.sampling.request import Request
     from app.sampling.results import check_new
     from app.sampling.run import generate
 
     config = compose("infer", arguments)
-    section, language = config.pop("sampler"), {k: v for k, v in config.pop("esm").items() if v is not None}
+    section = config.pop("sampler")
+    language = parse(LanguageHere, config.pop("esm"), "esm").model_dump(exclude_none=True)
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)

@@ -16,8 +16,8 @@ from app.config.keys import lookup
 from app.errors import UserError
 from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
-from app.model.esm.settings import OF_THIS_MACHINE
 from app.model.esm.settings import WHERE as ESM
+from app.model.esm.settings import LanguageHere
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -95,7 +95,7 @@ def _chooses_model(arguments: Sequence[str]) -> bool:
 
 def typed_language(typed: Mapping[str, Any]) -> dict[str, Any]:
     """What was typed of where the language model is and how it is run: not the checkpoint's to say."""
-    return {name: typed[key] for name in OF_THIS_MACHINE if (key := f"{ESM}.{name}") in typed}
+    return {name: typed[key] for name in LanguageHere.model_fields if (key := f"{ESM}.{name}") in typed}
 
 
 def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:

@@ -6,6 +6,7 @@ from app.config.compose import compose
 from app.config.validate import parse
 from app.errors import UserError
 from app.model import edge_embed, node_embed
+from app.model.esm.settings import LanguageHere
 from app.sampling.inputs import Task
 from app.sampling.request import MAX_RESIDUES, Request
 
@@ -27,8 +28,9 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
         "inverse_folding": ["input=a b.pdb"],
     }.items():
         config = compose("infer", [f"task={task}", "ckpt=x.ckpt", "out=a=b", *own])
-        assert set(config) == {*Request.model_fields, "sampler"}
-        assert set(config.pop("sampler").values()) == {None}
+        assert set(config) == {*Request.model_fields, "sampler", "esm"}
+        assert parse(LanguageHere, config["esm"]) == LanguageHere()
+        assert set(config.pop("sampler").values()) == set(config.pop("esm").values()) == {None}
         request = parse(Request, config)
         assert request.task is Task(task)
         assert str(request.out) == "a=b"
@@ -37,7 +39,7 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
 
 def test_the_defaults_are_those_of_the_recipe():
     config = compose("infer", ["ckpt=x.ckpt", "out=designs", "lengths=[60,80]"])
-    del config["sampler"]
+    del config["sampler"], config["esm"]
     assert parse(Request, config) == Request(**UNCONDITIONAL, ckpt="x.ckpt", samples_per_length=1)
 
 

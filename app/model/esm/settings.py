@@ -9,9 +9,6 @@ from app.model.stack import Sizes, Stage, completed
 
 WHERE = "model.esm"
 
-OF_THIS_MACHINE = ("name", "backend", "precision")
-"""Settings that say where the language model is and how it is run; a checkpoint's may be changed by whoever uses it."""
-
 
 class EsmSize(NamedTuple):
     """Dimensions of a language model."""
@@ -30,6 +27,19 @@ PUBLISHED = {
     "esm2_15b": ("facebook/esm2_t48_15B_UR50D", EsmSize(48, 5120, 40)),
 }
 """Short name -> (name on the Hugging Face hub, size)."""
+
+
+Backend = Literal["faplm", "transformers"]
+
+
+class LanguageHere(BaseModel):
+    """Where the language model is and how it is run: whoever uses a checkpoint may say otherwise than it does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = None
+    backend: Backend | None = None
+    precision: Precision | None = None
 
 
 class NoEsm(BaseModel):
@@ -53,7 +63,7 @@ class EsmSettings(BaseModel):
     mode: Literal["node", "node_and_edge"] = Field(
         "node", description="node_and_edge: the attention maps as well, into the edge representation"
     )
-    backend: Literal["faplm", "transformers"] = Field("faplm", description="transformers: slower, has attention maps")
+    backend: Backend = Field("faplm", description="transformers: slower, has attention maps")
     precision: Precision = Field("auto", description="of the language model alone; auto: bfloat16 on an NVIDIA GPU")
     linker: int = Field(25, gt=0, description="glycines between chains, and the most that stand for missing residues")
     refine: list[Stage] = Field([], description="blocks on node and edge between the language model and the trunk")
