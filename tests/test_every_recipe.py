@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.blocks import Block
+from app.blocks import Block, BlockType
 from app.config.compose import compose, options
 from app.model.codesign import CodesignModel
 from app.training.checkpoint import load_module
@@ -102,6 +102,16 @@ def test_every_recipe_trains_saves_and_samples(name, esm_folder, tmp_path):
 @every_part
 def test_every_trunk_combiner_and_head_can_be_swapped_into_multiflow(part, name, esm_folder, tmp_path):
     config = recipe(esm_folder, "recipe=multiflow_legacy", f"model/{part}={name}", *SMALL)
+    assert_trains_saves_and_samples(config, tmp_path)
+
+
+@pytest.mark.parametrize("name", [kind.value for kind in BlockType])
+def test_every_block_serves_in_a_trunk(name, esm_folder, tmp_path):
+    """By itself where it moves the backbone, else before an IPA block."""
+    config = recipe(esm_folder, "recipe=multiflow_legacy", *SMALL, f"model.trunk.stages=[{{block: {name}, depth: 2}}]")
+    (stage,) = config["model"]["trunk"]["stages"]
+    if not stage.get("update_backbone", False):
+        config["model"]["trunk"]["stages"].append({"block": "ipa", "num_heads": 2, "transformer_layers": 1})
     assert_trains_saves_and_samples(config, tmp_path)
 
 

@@ -205,6 +205,24 @@ def test_batch_mates_change_nothing(variant):
 
 
 @every_variant
+def test_residues_in_another_order_come_out_in_that_order(variant):
+    """Blocks know no positions: only the representations and the frames tell residues apart."""
+    module, given, order = block(variant), state(), torch.randperm(N, generator=generator(4))
+    shuffled = given.replace(
+        node=given.node[:, order],
+        edge=given.edge[:, order][:, :, order],
+        frames=Frames(given.frames.rotmats[:, order], given.frames.trans[:, order]),
+        node_mask=given.node_mask[:, order],
+        edge_mask=given.edge_mask[:, order][:, :, order],
+        frame_mask=given.frame_mask[:, order],
+    )
+    before, after = parts(module(given)), parts(module(shuffled))
+    for key, value in before.items():
+        expected = value[:, order][:, :, order] if key == "edge" else value[:, order]
+        torch.testing.assert_close(after[key], expected, atol=1e-5, rtol=1e-4)
+
+
+@every_variant
 def test_it_is_equivariant_if_it_moves_frames_and_invariant_if_not(variant):
     module, given = block(variant), state()
     turn, shift = random_rotations(2, seed=5)[:, None], torch.tensor([[[1.0, -2.0, 3.0]], [[0.5, 4.0, -1.0]]])

@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from app.model.codesign import CodesignModel
+from app.blocks import build_block
+from app.config.validate import parse
+from app.legacy import boltz
+from app.model.codesign import CodesignModel, ModelSettings
+from app.training.checkpoint import open_checkpoint
+from app.training.run import train
 from app.training.transfer import match, transfer
-from tests.factories import noisy_batch, results, tiny_model, tiny_recipe
+from tests.factories import noisy_batch, perturb, results, tiny_model, tiny_recipe
+from tests.training import runs
 
 STAGE = tiny_recipe()["model"]["trunk"]["stages"][0]
 
@@ -83,3 +89,55 @@ def test_matching_alone_needs_no_numbers():
     report = match(one, other)
     assert report.numbers_taken == sum(parameter.numel() for parameter in other.parameters())
     assert [name for name, _ in report.left] == ["trunk.stages.0.0.edge_transition", "trunk.stages.0.1"]
+
+
+# Multiflow's weights in other recipes
+
+
+def test_multiflows_weights_in_every_recipe_that_has_parts_of_its_kind(shared):
+    """Embeddings, IPA blocks and the head's layers of a checkpoint of the original, in a deeper trunk."""
+    source = open_checkpoint(shared / "legacy_multiflow" / "last.ckpt").module.model
+    plain = source.settings.model_dump(mode="json")
+    (ipa,) = plain["trunk"]["stages"]
+    deeper = [{"block": "pairformer", "depth": 2, "num_heads": 4}, {**ipa, "depth": 2, "update_edge": False}]
+    head = {"kind": "refined", "stages": [{"block": "pair_bias", "num_heads": 4}]}
+    target = CodesignModel(parse(ModelSettings, plain | {"trunk": {"stages": deeper}, "head": head}, "model"))
+    report = transfer(source, target)
+    accounted(report, source, target)
+    state, original = target.state_dict(), source.state_dict()
+    for here, there in (
+        ("node_embed.token.weight", "node_embed.token.weight"),
+        ("edge_embed.project.0.weight", "edge_embed.project.0.weight"),
+        ("head.layers.4.bias", "head.layers.4.bias"),
+        ("trunk.stages.1.0.attention.q.weight", "trunk.stages.0.0.attention.q.weight"),
+        ("trunk.stages.1.1.backbone_update.linear.weight", "trunk.stages.0.1.backbone_update.linear.weight"),
+    ):
+        assert torch.equal(state[here], original[there])
+    assert {name for name, _ in report.new} == {"trunk.stages.0.0", "trunk.stages.0.1", "head.stack.stages.0.0"}
+    left = dict(report.left)
+    assert left["trunk.stages.0.2"] == "this model has no more of its kind"
+    assert left["trunk.stages.0.0.edge_transition"] == "this model has none there"
+
+
+def test_a_run_starts_from_multiflows_weights_and_boltzs_and_says_what_it_took(shared, tmp_path, capsys):
+    """`weights=` and `weights_boltz=` on the command line of another recipe."""
+    plain = open_checkpoint(shared / "legacy_multiflow" / "last.ckpt").recipe["model"]
+    widths = [f"model.{key}={plain[key]}" for key in ("c_s", "c_z", "num_tokens")]
+    widths += [f"model.{part}.{k}={v}" for part in ("node_embed", "edge_embed") for k, v in plain[part].items()]
+    trunk = [
+        "model.trunk.stages=[{block: pairformer, depth: 2, num_heads: 4, pair_num_heads: 2, pair_head_width: 4},"
+        " {block: ipa, depth: 1, num_heads: 4, head_width: 8, update_edge: false, transformer_heads: 4}]",
+    ]
+    donor = build_block("pairformer_noseq", c_z=plain["c_z"], pair_num_heads=2, pair_head_width=4)
+    layer = {boltz._theirs(name): tensor for name, tensor in perturb(donor).state_dict().items()}
+    torch.save({"state_dict": {f"pairformer_module.layers.0.{k}": v for k, v in layer.items()}}, tmp_path / "b.ckpt")
+    made = ["recipe=pairformer_heavy", "model/head=mlp", *widths, *trunk, *runs.data(tmp_path), "trainer=cpu"]
+    still = ["trainer.max_steps=1", "optimizer.lr=1e-12", "optimizer.weight_decay=0", f"out={tmp_path / 'out'}"]
+    start = [f"weights={shared}/legacy_multiflow/last.ckpt", f"weights_boltz={tmp_path / 'b.ckpt'}"]
+    train([*made, *still, *start])
+    said = capsys.readouterr().out
+    assert "  taken node_embed, " in said and "  new: trunk.stages.0.1, " in said
+    assert "trunk.stages.0.0.pair_track: from state_dict.pairformer_module.layers.0" in said
+    weights = runs.weights(tmp_path / "out")
+    name = "pair_track.multiplication.outgoing.p_in.weight"
+    torch.testing.assert_close(weights[f"model.trunk.stages.0.0.{name}"], donor.state_dict()[name], atol=1e-9, rtol=0)
