@@ -5,8 +5,9 @@ from torch import Tensor
 from app.ops.recompute import by_rows
 from app.ops.triangle_attention import reference
 
-LARGEST = 2**23
-"""Logits that may exist at once (32 MiB). So many are made and kept in one go: short proteins pay nothing."""
+LARGEST = 2**25
+"""Logits that may exist at once (128 MiB). So many are made and kept in one go: short proteins pay nothing. A quarter of
+it is 3.4 times slower on an H100 (forward and backward at 512 residues) and saves a third of the memory."""
 
 
 def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
