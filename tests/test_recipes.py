@@ -44,6 +44,7 @@ def test_train_yaml_has_the_defaults_of_the_code_in_their_order():
         assert list(train[section]) == list(plain(settings))
     model = plain(ModelSettings(trunk={"stages": [{"block": "ipa"}]}))
     elsewhere = ("trunk", "esm", "head")
+    assert train["model"].pop("trunk") == {"num_recycles": model["trunk"]["num_recycles"]}
     assert train["model"] == {key: value for key, value in model.items() if key not in elsewhere}
     assert train["model"]["node_embed"] == model["node_embed"]
 
