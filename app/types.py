@@ -122,6 +122,11 @@ class TrunkState:
     t: Tensor  # [B, 3] float: so3_t, r3_t, cat_t
     frame_mask: Tensor | None = None  # [B, N] float, 1 where frames may move (present and diffused); None: node_mask
 
+    @property
+    def moves(self) -> Tensor:
+        """[B, N] float, 1 where frames may move."""
+        return self.node_mask if self.frame_mask is None else self.frame_mask
+
     def replace(self, **changes) -> TrunkState:
         return dataclasses.replace(self, **changes)
 

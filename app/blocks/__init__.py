@@ -1,4 +1,4 @@
-"""Blocks: one a file, all `TrunkState -> TrunkState`, built by name.
+"""Blocks: one a file (what they are made of in parts/), all `TrunkState -> TrunkState`, built by name.
 
 To add one: a file here whose name is the block's, with `Block` and `Block.Settings`; a line in `BlockType`; a YAML of
 the same name in recipes/block/.
@@ -48,4 +48,4 @@ def build_block(name: str | BlockType, **overrides) -> Block:
 def block_settings(name: str | BlockType, overrides: dict, where: str = "block") -> BlockSettings:
     """The checked settings of a block type. Raises UserError naming `where`."""
     cls = block_class(name, where)
-    return parse(cls.Settings, overrides, where=f"{where}.{BlockType(name).value}")
+    return parse(cls.Settings, overrides, where=where)

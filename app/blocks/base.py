@@ -50,6 +50,18 @@ class BlockSettings(BaseModel):
         return self if self.writes & needed else None
 
 
+class EdgeBlockSettings(BlockSettings):
+    """Of blocks that enrich the edges by themselves."""
+
+    @property
+    def reads(self) -> frozenset[Part]:
+        return frozenset({"edge"})
+
+    @property
+    def writes(self) -> frozenset[Part]:
+        return frozenset({"edge"})
+
+
 class Block(nn.Module):
     """A layer of a trunk. It enriches some of node, edge and frames, and passes the rest through.
 

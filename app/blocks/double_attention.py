@@ -4,16 +4,16 @@ from pydantic import Field
 from torch import nn
 
 from app.blocks import base
-from app.blocks.adaptive_norm import AdaptiveLayerNorm
-from app.blocks.dropout import Dropout
-from app.blocks.linear import Linear
-from app.blocks.swiglu import Transition
+from app.blocks.parts.adaptive_norm import AdaptiveLayerNorm
+from app.blocks.parts.dropout import Dropout
+from app.blocks.parts.gated_transition import GatedTransition
+from app.blocks.parts.linear import Linear
 from app.ops.double_attention import double_attention
 from app.phase import Rate
 from app.types import TrunkState
 
 
-class Settings(base.BlockSettings):
+class Settings(base.EdgeBlockSettings):
     """By default both widths are a quarter of c_z=128, the share that the paper takes."""
 
     num_descriptors: int = Field(32, gt=1, description="attention maps, each of which gathers one global descriptor")
@@ -25,10 +25,6 @@ class Settings(base.BlockSettings):
     @property
     def reads(self) -> frozenset[base.Part]:
         return frozenset({"edge", "t"} if self.condition_on_t else {"edge"})
-
-    @property
-    def writes(self) -> frozenset[base.Part]:
-        return frozenset({"edge"})
 
 
 class Block(base.Block):
@@ -45,7 +41,7 @@ class Block(base.Block):
         self.distribute = Linear(c_z, num_descriptors)
         self.out = Linear(settings.descriptor_width, c_z, init="zero", bias=False)
         self.dropout = Dropout(settings.dropout)
-        self.transition = Transition(c_z, settings.transition_factor)
+        self.transition = GatedTransition(c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
         edge = state.edge

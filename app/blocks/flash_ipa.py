@@ -4,10 +4,10 @@ from pydantic import Field
 from torch import nn
 
 from app.blocks import base
-from app.blocks.dropout import Dropout
-from app.blocks.factorised_point_attention import FactorisedPointAttention
-from app.blocks.node_frames import NodeFramesSettings
-from app.blocks.transitions import BackboneUpdate, NodeTransition
+from app.blocks.parts.dropout import Dropout
+from app.blocks.parts.factorised_point_attention import FactorisedPointAttention
+from app.blocks.parts.node_frames import NodeFramesSettings
+from app.blocks.parts.transitions import BackboneUpdate, NodeTransition
 from app.phase import Rate
 from app.types import TrunkState
 
@@ -52,5 +52,4 @@ class Block(base.Block):
         node = self.node_transition(self.norm(state.node + attended * mask)) * mask
         if self.backbone_update is None:
             return state.replace(node=node)
-        moving = state.node_mask if state.frame_mask is None else state.frame_mask
-        return state.replace(node=node, frames=self.backbone_update(node, state.frames, moving))
+        return state.replace(node=node, frames=self.backbone_update(node, state.frames, state.moves))

@@ -6,11 +6,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from app.blocks import base
-from app.blocks.dropout import Dropout
-from app.blocks.linear import Linear
-from app.blocks.node_frames import NodeFramesSettings
-from app.blocks.swiglu import Transition
-from app.blocks.transitions import BackboneUpdate
+from app.blocks.parts.dropout import Dropout
+from app.blocks.parts.gated_transition import GatedTransition
+from app.blocks.parts.linear import Linear
+from app.blocks.parts.node_frames import NodeFramesSettings
+from app.blocks.parts.transitions import BackboneUpdate
 from app.devices import full_precision
 from app.ops.geometric_attention import geometric_attention
 from app.phase import Rate
@@ -60,7 +60,7 @@ class Block(base.Block):
         c_s = settings.c_s
         self.attention = GeometricAttention(c_s, settings.num_heads)
         self.dropout = Dropout(settings.dropout)
-        self.transition = Transition(c_s, settings.transition_factor)
+        self.transition = GatedTransition(c_s, settings.transition_factor)
         self.norm = nn.LayerNorm(c_s) if settings.update_backbone else None
         self.backbone_update = BackboneUpdate(c_s) if settings.update_backbone else None
 
@@ -69,5 +69,4 @@ class Block(base.Block):
         node = node + self.transition(node) * state.node_mask[..., None]
         if self.backbone_update is None:
             return state.replace(node=node)
-        moving = state.node_mask if state.frame_mask is None else state.frame_mask
-        return state.replace(node=node, frames=self.backbone_update(self.norm(node), state.frames, moving))
+        return state.replace(node=node, frames=self.backbone_update(self.norm(node), state.frames, state.moves))

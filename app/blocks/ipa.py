@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from app.blocks import base
-from app.blocks.linear import Linear
-from app.blocks.point_attention import InvariantPointAttention
-from app.blocks.transformer import Transformer
-from app.blocks.transitions import BackboneUpdate, EdgeTransition, NodeTransition
+from app.blocks.parts.linear import Linear
+from app.blocks.parts.point_attention import InvariantPointAttention
+from app.blocks.parts.transformer import Transformer
+from app.blocks.parts.transitions import BackboneUpdate, EdgeTransition, NodeTransition
 from app.phase import Rate
 from app.types import TrunkState
 
@@ -98,8 +98,7 @@ class Block(base.Block):
 
         frames, edge = state.frames, state.edge
         if self.backbone_update is not None:
-            moving = state.node_mask if state.frame_mask is None else state.frame_mask
-            frames = self.backbone_update(node, frames, moving)
+            frames = self.backbone_update(node, frames, state.moves)
         if self.edge_transition is not None:
             edge = self.edge_transition(node, edge) * state.edge_mask[..., None]
         return state.replace(node=node, edge=edge, frames=frames)

@@ -4,7 +4,7 @@
 from pydantic import Field, model_validator
 
 from app.blocks import base
-from app.blocks.tracks import NodeTrack, check_heads
+from app.blocks.parts.tracks import NodeTrack, check_heads
 from app.types import TrunkState
 
 

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from app.blocks import base, pairformer_noseq
-from app.blocks.tracks import NodeTrack, check_heads
+from app.blocks.parts.tracks import NodeTrack, check_heads
 from app.types import TrunkState
 
 

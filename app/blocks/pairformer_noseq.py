@@ -3,26 +3,18 @@
 from pydantic import Field
 
 from app.blocks import base
-from app.blocks.tracks import PairTrack
+from app.blocks.parts.tracks import PairTrack
 from app.phase import Rate
 from app.types import TrunkState
 
 
-class Settings(base.BlockSettings):
+class Settings(base.EdgeBlockSettings):
     """Boltz-2's sizes."""
 
     pair_num_heads: int = Field(4, gt=0, description="heads of the triangle attentions")
     pair_head_width: int = Field(32, gt=0, description="width of one of them")
     transition_factor: int = Field(4, gt=0, description="hidden width of a transition over its outer one")
     dropout: Rate = Field(0.25, description="on the triangle updates, shared along whole rows or columns")
-
-    @property
-    def reads(self) -> frozenset[base.Part]:
-        return frozenset({"edge"})
-
-    @property
-    def writes(self) -> frozenset[base.Part]:
-        return frozenset({"edge"})
 
 
 class Block(base.Block):

@@ -3,25 +3,17 @@
 from pydantic import Field
 
 from app.blocks import base
-from app.blocks.swiglu import Transition
-from app.blocks.triangle_modules import TriangleMultiplications
+from app.blocks.parts.gated_transition import GatedTransition
+from app.blocks.parts.triangle_modules import TriangleMultiplications
 from app.phase import Rate
 from app.types import TrunkState
 
 
-class Settings(base.BlockSettings):
+class Settings(base.EdgeBlockSettings):
     """Boltz-2's sizes."""
 
     transition_factor: int = Field(4, gt=0, description="hidden width of the transition over its outer one")
     dropout: Rate = Field(0.25, description="on the triangle updates, shared along whole rows")
-
-    @property
-    def reads(self) -> frozenset[base.Part]:
-        return frozenset({"edge"})
-
-    @property
-    def writes(self) -> frozenset[base.Part]:
-        return frozenset({"edge"})
 
 
 class Block(base.Block):
@@ -32,7 +24,7 @@ class Block(base.Block):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         self.multiplication = TriangleMultiplications(settings.c_z, settings.dropout)
-        self.transition = Transition(settings.c_z, settings.transition_factor)
+        self.transition = GatedTransition(settings.c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
         edge = self.multiplication(state.edge, state.edge_mask)

@@ -76,8 +76,11 @@ class Report:
 def load_layer(block: pairformer_noseq.Block, tensors: Mapping[str, Tensor]) -> None:
     """Fills a `pairformer` or `pairformer_noseq` block with one layer under Boltz's names (`tri_mul_out.p_in.weight`).
 
-    Raises UserError listing what is missing, unexpected or of another shape; the block is then as it was.
+    Raises UserError for another block, and listing what is missing, unexpected, of another shape or not finite; the
+    block is then as it was.
     """
+    if not isinstance(block, pairformer_noseq.Block) or not isinstance(tensors, Mapping):
+        raise UserError("a Boltz layer, {name: tensor}, fills a pairformer or pairformer_noseq block and nothing else")
     wanted = _wanted(block)
     if faults := _faults(wanted, tensors):
         raise UserError("the Boltz layer does not fit the block: " + "; ".join(faults))
@@ -171,6 +174,8 @@ def _faults(wanted: Mapping[str, Tensor], tensors: Mapping[str, object]) -> list
             faults.append(f"{name} is no dense tensor of floating-point numbers")
         elif given.shape != tensor.shape:
             faults.append(f"{name} has shape {list(given.shape)}, expected {list(tensor.shape)}")
+        elif not given.isfinite().all():
+            faults.append(f"{name} is not finite")
     return faults
 
 

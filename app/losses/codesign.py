@@ -6,12 +6,12 @@ Every loss is one number an example, [B], so that logs can sort them by time.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from app.devices import full_precision
 from app.geometry import rotations
 from app.geometry.backbone import backbone_atoms
 from app.losses.settings import LossSettings
+from app.ops.recompute import by_rows
 from app.types import Frames, NoisyBatch, Prediction
 
 
@@ -102,14 +102,12 @@ _ROWS = 192
 def _distance_errors(truth: Tensor, estimate: Tensor, counts: Tensor, present: Tensor) -> Tensor:
     """Sum over pairs of squared errors in distance, [B]. truth, estimate: [B, M, 3]; masks of i and of j: [B, M]."""
 
-    def of_rows(rows: slice, truth: Tensor, estimate: Tensor) -> Tensor:
-        error = _distances(truth[:, rows], truth) - _distances(estimate[:, rows], estimate)
-        return (error.square() * (counts[:, rows, None] * present[:, None])).sum((-1, -2))
+    def of_rows(these: Tensor, those: Tensor, counts: Tensor) -> Tensor:
+        """[B, rows]"""
+        error = _distances(these, truth) - _distances(those, estimate)
+        return (error.square() * present[:, None]).sum(-1) * counts
 
-    total = torch.zeros_like(truth[:, 0, 0])
-    for first in range(0, truth.shape[1], _ROWS):
-        total = total + checkpoint(of_rows, slice(first, first + _ROWS), truth, estimate, use_reentrant=False)
-    return total
+    return by_rows(of_rows, _ROWS, truth, estimate, counts).sum(-1)
 
 
 def _distances(these: Tensor, points: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from app.blocks.embedding import index_embedding, time_embedding
+from app.blocks.parts.embedding import index_embedding, time_embedding
 from app.chem.residues import NUM_TOKENS
 from app.types import NoisyBatch
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -45,6 +45,17 @@ class RepeatSettings(BaseModel):
     stages: list["Stage"] = Field(min_length=1)
     share_weights: bool = Field(False, description="the same weights every time")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_block(cls, data: Any) -> Any:
+        """Told here, since a stage of the other kind knows other keys."""
+        if isinstance(data, dict) and (odd := [str(key) for key in data if key not in cls.model_fields]):
+            raise ValueError(
+                f"{', '.join(odd)} unknown beside repeat: such a stage has {', '.join(cls.model_fields)}; block, depth"
+                " and a block's settings belong to the stages in it"
+            )
+        return data
+
 
 def _kind_of(stage: Any) -> str:
     """A name that is no key of a stage, so that error messages can leave it out of the path."""
@@ -57,12 +68,25 @@ Stage = Annotated[
 ]
 
 
+MOST_BLOCKS = 1000
+"""Runs of a block in a stack. A few lines of nested repeats could mean billions."""
+
+
 def completed(stages: Sequence[Stage], sizes: Sizes, where: str) -> list[Stage]:
     """Every stage with all settings of its block type, so that a checkpoint outlives a change of the defaults.
 
-    where: the dotted key of the list. Raises UserError for an unknown block type and for settings that do not fit.
+    where: the dotted key of the list. Raises UserError for an unknown block type, for settings that do not fit, and for
+    more than `MOST_BLOCKS`.
     """
+    if (count := _count(stages)) > MOST_BLOCKS:
+        raise UserError(f"{where}: {count} blocks are more than anyone trains: give at most {MOST_BLOCKS}")
     return [_completed(stage, sizes, f"{where}.{index}") for index, stage in enumerate(stages)]
+
+
+def _count(stages: Sequence[Stage]) -> int:
+    return sum(
+        stage.repeat * _count(stage.stages) if isinstance(stage, RepeatSettings) else stage.depth for stage in stages
+    )
 
 
 def _completed(stage: Stage, sizes: Sizes, where: str) -> Stage:
@@ -93,7 +117,8 @@ class Plan:
 
     stages: list["PlannedStage"]
     needs: frozenset[Part]  # parts of the state that matter at the stack's entry
-    writes: frozenset[Part]  # as the settings say, whether anything reads it or not
+    writes: frozenset[Part]
+    asked: frozenset[Part]  # what the settings would have it write, whether anything reads it or not
 
 
 @dataclass(frozen=True)
@@ -108,21 +133,28 @@ def plan(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str) -
 
     Raises UserError, as `completed` does, and for a stage of which nothing reads what it writes.
     """
-    planned: list[PlannedStage] = []
-    writes: frozenset[Part] = frozenset()
+    whole = Plan([], frozenset(needed), frozenset(), frozenset())
     for index, stage in reversed(list(enumerate(stages))):
         one = _repeated if isinstance(stage, RepeatSettings) else _blocks
-        done = one(stage, sizes, needed, f"{where}.{index}")
-        planned[:0] = done.stages
-        needed, writes = done.needs, writes | done.writes
-    return Plan(planned, frozenset(needed), writes)
+        done = one(stage, sizes, whole.needs, f"{where}.{index}")
+        whole = Plan(done.stages + whole.stages, done.needs, done.writes | whole.writes, done.asked | whole.asked)
+    return whole
+
+
+def plan_of_refinement(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str) -> Plan:
+    """The plan of a stack that enriches representations. Raises UserError as `plan` does, and where it moves frames."""
+    planned = plan(stages, sizes, needed, where)
+    if "frames" in planned.asked:
+        raise UserError(f"{where}: only the trunk moves frames: set update_backbone: false there")
+    return planned
 
 
 def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
-    layers = _settings(stage, sizes, where).layers(1 if stage.share_weights else stage.depth)
     times = stage.depth if stage.share_weights else 1
+    layers = _settings(stage, sizes, where).layers(stage.depth)[: stage.depth // times]
     kept: list[tuple[str, BlockSettings]] = []
     writes: frozenset[Part] = frozenset()
+    asked: frozenset[Part] = frozenset()
     for settings in reversed(layers):
         after = needed | settings.reads if times > 1 else needed  # its own next run reads too
         useful = settings.for_readers(after)
@@ -133,21 +165,33 @@ def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -
                 " block that reads them after it"
             )
         kept.insert(0, (stage.block, useful))
-        needed, writes = needed | useful.reads, writes | settings.writes
-    return Plan([PlannedStage(kept, times, stage.checkpoint)], frozenset(needed), writes)
+        needed, writes, asked = needed | useful.reads, writes | useful.writes, asked | settings.writes
+    return Plan([PlannedStage(kept, times, stage.checkpoint)], frozenset(needed), writes, asked)
 
 
 def _repeated(stage: RepeatSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
-    once = plan(stage.stages, sizes, needed, f"{where}.stages")
-    if stage.share_weights:
-        layers = [plan(stage.stages, sizes, needed | once.needs, f"{where}.stages") if stage.repeat > 1 else once]
-    else:
-        layers = [once]
-        for _ in range(stage.repeat - 1):
-            layers.insert(0, plan(stage.stages, sizes, layers[0].needs, f"{where}.stages"))
+    where = f"{where}.stages"
     times = stage.repeat if stage.share_weights else 1
-    writes = frozenset().union(*(layer.writes for layer in layers))
-    return Plan([PlannedStage(layers, times, checkpoint=False)], layers[0].needs, writes)
+    after = needed | _read_in(stage.stages, sizes, where) if times > 1 else needed  # its own next run reads too
+    layers = [plan(stage.stages, sizes, after, where)]
+    for _ in range(stage.repeat // times - 1):
+        layers.insert(0, plan(stage.stages, sizes, layers[0].needs, where))
+    asked, writes = (
+        frozenset().union(*parts) for parts in zip(*((one.asked, one.writes) for one in layers), strict=True)
+    )
+    return Plan([PlannedStage(layers, times, checkpoint=False)], layers[0].needs, writes, asked)
+
+
+def _read_in(stages: Sequence[Stage], sizes: Sizes, where: str) -> frozenset[Part]:
+    """The parts that any block of these stages reads."""
+    found: frozenset[Part] = frozenset()
+    for index, stage in enumerate(stages):
+        here = f"{where}.{index}"
+        if isinstance(stage, RepeatSettings):
+            found |= _read_in(stage.stages, sizes, f"{here}.stages")
+        else:
+            found |= _settings(stage, sizes, here).reads
+    return found
 
 
 class Layers(nn.ModuleList):

@@ -113,6 +113,7 @@ def _parts(model: CodesignModel) -> dict[tuple[str, str], list[_Part]]:
     for name, about in others.items():
         if tensors := _inside(rest, name):
             found[name, ""].append(_Part(name, about, tensors))
+    assert rest.keys() <= {f"{name}.{key}" for name in others for key in _inside(rest, name)}, "a part is not listed"
     for name, block in blocks:
         found[_first(name), block.settings.name].append(_Part(name, _numbers(block.settings), _inside(state, name)))
     return found

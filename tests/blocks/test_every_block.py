@@ -307,7 +307,7 @@ def test_no_part_is_made_in_vain(variant, needed):
 def test_unknown_blocks_and_settings_are_named():
     with pytest.raises(UserError, match="'nope' is not a block type; choose one of ipa"):
         build_block("nope")
-    with pytest.raises(UserError, match=r"block\.ipa.*num_head"):
+    with pytest.raises(UserError, match=r"block\.num_head is unknown: did you mean num_heads"):
         build_block("ipa", num_head=3)
     with pytest.raises(UserError, match="c_s=15"):
         build_block("ipa", c_s=15)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from app.blocks import build_block
 from app.blocks.ipa import Block, Settings
-from app.blocks.point_attention import InvariantPointAttention
+from app.blocks.parts.point_attention import InvariantPointAttention
 from app.types import Frames
 from tests.blocks.test_every_block import state
 from tests.factories import generator, perturb, random_rotations

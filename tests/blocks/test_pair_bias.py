@@ -36,6 +36,6 @@ def test_a_constant_added_to_the_normed_edges_would_change_nothing():
 
 
 def test_widths_that_the_heads_do_not_divide_are_refused_in_one_line():
-    with pytest.raises(UserError, match=r"pair_bias.*c_s=12 is not divisible by num_heads=5") as caught:
+    with pytest.raises(UserError, match=r"^block: c_s=12 is not divisible by num_heads=5") as caught:
         build_block("pair_bias", c_s=12, c_z=6, num_heads=5)
     assert "\n" not in str(caught.value)

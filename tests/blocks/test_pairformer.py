@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from app.blocks import block_settings, build_block
-from app.blocks.dropout import Dropout
+from app.blocks.parts.dropout import Dropout
 from app.errors import UserError
 from tests.blocks import alphafold3
 from tests.blocks.alphafold3 import part
@@ -67,7 +67,7 @@ def test_nodes_that_nothing_reads_are_not_updated():
 
 
 def test_widths_that_the_heads_do_not_divide_are_refused_in_one_line():
-    with pytest.raises(UserError, match=r"pairformer.*c_s=12 is not divisible by num_heads=5") as caught:
+    with pytest.raises(UserError, match=r"^block: c_s=12 is not divisible by num_heads=5") as caught:
         build_block("pairformer", c_s=12, c_z=6, num_heads=5)
     assert "\n" not in str(caught.value)
     assert build_block("pairformer_noseq", c_s=13, c_z=6)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.blocks.embedding import index_embedding, time_embedding
+from app.blocks.parts.embedding import index_embedding, time_embedding
 from app.model.edge_embed import EdgeEmbed, EdgeEmbedSettings
 from app.model.features import distogram
 from app.model.node_embed import NodeEmbed, NodeEmbedSettings

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
+from app.config.overrides import RECIPES
 from app.config.validate import parse
 from app.errors import UserError
 from app.model.codesign import CodesignModel, ModelSettings
@@ -11,7 +13,7 @@ from app.model.heads import build_head
 from app.model.stack import Stack, completed, plan
 from app.model.trunk import Trunk, TrunkSettings
 from app.phase import Phase, Phased
-from tests.blocks.test_every_block import parts, state
+from tests.blocks.test_every_block import ablated, parts, state
 from tests.factories import noisy_batch, perturb, results, tiny_model, tiny_recipe
 
 SIZES = {"c_s": 16, "c_z": 8}
@@ -190,7 +192,10 @@ def test_a_stage_that_nothing_reads_is_refused():
         ({"trunk": {"stages": [{"repeat": 0, "stages": [SMALL]}]}}, "trunk.stages.0.repeat=0"),
         ({"trunk": {"stages": [{"repeat": 2, "stages": []}]}}, "trunk.stages.0.stages"),
         ({"trunk": {"stages": [{"repeat": 2, "stages": [{"block": "nope"}]}]}}, "'nope' is not a block type"),
-        ({"trunk": {"stages": [{"repeat": 2, "stages": [SMALL], "depth": 3}]}}, "trunk.stages.0.depth is unknown"),
+        (
+            {"trunk": {"stages": [{"repeat": 2, "stages": [SMALL], "depth": 3}]}},
+            "0: depth unknown beside repeat",
+        ),
         ({"trunk": {"stages": [{"repeat": 2, "stages": [STILL]}]}}, "no stage updates the backbone"),
         ({"trunk": {"stages": [{**SMALL, "depth": 0}]}}, "trunk.stages.0.depth=0"),
         ({"trunk": {"stages": [SMALL], "num_recycles": -1}}, "model.trunk.num_recycles=-1"),
@@ -224,3 +229,57 @@ def test_settings_of_a_model_survive_their_own_dump():
     made = tiny_model(trunk={"stages": stages, "num_recycles": {"train": 1, "infer": 2}}).settings
     assert parse(ModelSettings, made.model_dump(mode="json")) == made
     assert results(CodesignModel(made).eval()(noisy_batch()))
+
+
+def test_repeats_update_edges_for_those_that_read_them_next():
+    stages = [{"repeat": 3, "stages": [{**SMALL, "update_last_edge": True}]}]
+    (repeated,) = plan(TrunkSettings(stages=stages).stages, SIZES, {"node", "frames"}, "stages").stages
+    assert [one.stages[0].layers[0][1].update_edge for one in repeated.layers] == [True, True, False]
+    stages[0]["share_weights"] = True
+    (repeated,) = plan(TrunkSettings(stages=stages).stages, SIZES, {"node", "frames"}, "stages").stages
+    (shared,) = repeated.layers
+    assert shared.stages[0].layers[0][1].update_edge and repeated.times == 3
+
+
+def test_shared_weights_are_those_of_the_first_block_of_the_stage():
+    """Of a stage whose last block would leave the edges alone, the others do not."""
+    (block,) = blocks_of([{**SMALL, "depth": 3, "share_weights": True}], {"node", "frames"})
+    assert block["update_edge"]
+
+
+def test_a_shared_repeat_may_write_for_its_own_next_run_alone():
+    edges = {**SMALL, "update_backbone": False, "update_last_edge": True}
+    stages = [{**SMALL, "update_edge": False}, {"block": "pairformer_noseq", "pair_num_heads": 2, "pair_head_width": 4}]
+    model = trunk({"repeat": 3, "share_weights": True, "stages": stages})
+    assert all(gradient.any() for gradient in gradients(model).values())
+    with pytest.raises(UserError, match=r"stages\.0\.stages\.1: nothing reads the edge that pairformer_noseq writes"):
+        trunk({"repeat": 1, "share_weights": True, "stages": stages})
+    assert trunk({"repeat": 2, "share_weights": True, "stages": [edges, SMALL]})
+
+
+def test_what_is_not_updated_is_not_recycled():
+    assert trunk({**SMALL, "depth": 1, "update_last_edge": True}, num_recycles=1).recycle.edge is None
+
+
+def test_a_few_lines_cannot_mean_billions_of_blocks():
+    stages: list[dict] = [SMALL]
+    for _ in range(6):
+        stages = [{"repeat": 100, "stages": stages}]
+    with pytest.raises(UserError, match=r"trunk\.stages: 1000000000000 blocks are more than anyone trains"):
+        tiny_model(trunk={"stages": stages})
+    with pytest.raises(UserError, match="more than anyone trains"):
+        tiny_model(trunk={"stages": [{**SMALL, "depth": 10**9}]})
+
+
+def test_in_the_interleaved_trunk_later_edges_see_how_the_frames_have_moved():
+    (stage,) = yaml.safe_load((RECIPES / "model" / "trunk" / "interleaved.yaml").read_text())["stages"]
+    for inner in stage["stages"]:
+        inner |= {"num_heads": 2} | (
+            {"pair_num_heads": 2, "pair_head_width": 4} if inner["block"] == "pairformer" else {}
+        )
+    model, seen = trunk({**stage, "repeat": 2}), []
+    last = [part for part in model.modules() if part.__class__.__module__ == "app.blocks.pairformer"][-1]
+    last.register_forward_hook(lambda module, given, out: seen.append(out.edge))
+    model(state())
+    model(ablated(state(), "frames"))
+    assert not torch.allclose(seen[0], seen[1], atol=1e-4)

@@ -5,8 +5,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from app.phase import ByPhase, Phased
+from app.blocks.parts.dropout import Dropout
+from app.phase import ByPhase, Phase, Phased
+from app.training.module import CodesignModule
+from app.training.run import train
 from app.training.run_phase import RunPhase
+from tests.training.runs import arguments
 
 
 class Watched(lightning.LightningModule):
@@ -92,3 +96,28 @@ def test_a_value_may_differ_by_phase():
     assert module.now(3) == module.eval().now(3) == 3
     value = ByPhase[float](train=0.25, infer=0.0)
     assert (module.train().now(value), module.eval().now(value)) == (0.25, 0.0)
+
+
+def test_dropout_follows_the_phase_of_the_run():
+    dropout, x = Dropout(ByPhase[float](train=0.5, infer=0.0)).train(), torch.ones(64)
+    assert not torch.equal(dropout(x), x)
+    dropout.run_phase = Phase(is_training=False)
+    assert torch.equal(dropout(x), x)
+    dropout.run_phase = Phase(is_training=True)
+    assert not torch.equal(dropout(x), x)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_runs_of_train_py_tell_their_model(tmp_path, monkeypatch):
+    seen = []
+    losses = CodesignModule.losses
+
+    def watched(self, batch):
+        phases = {id(part.run_phase) for part in self.modules() if isinstance(part, Phased)}
+        parts = [part.is_training for part in self.modules() if isinstance(part, Phased)]
+        seen.append((len(phases), all(parts), len(parts) > 0))
+        return losses(self, batch)
+
+    monkeypatch.setattr(CodesignModule, "losses", watched)
+    train(arguments(tmp_path, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
+    assert seen == [(1, True, True)] * 2

@@ -3,9 +3,8 @@
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from app.errors import UserError
 from app.model.heads import mlp
-from app.model.stack import Sizes, Stack, Stage, completed, plan
+from app.model.stack import Sizes, Stack, Stage, completed, plan_of_refinement
 from app.types import TrunkState
 
 WHERE = "model.head.stages"
@@ -25,9 +24,7 @@ class Head(mlp.Head):
 
     def __init__(self, settings: Settings, sizes: Sizes, num_tokens: int):
         super().__init__(mlp.Settings(), sizes, num_tokens)
-        planned = plan(settings.stages, sizes, {"node"}, WHERE)
-        if "frames" in planned.writes:
-            raise UserError(f"{WHERE}: only the trunk moves frames: set update_backbone: false there")
+        planned = plan_of_refinement(settings.stages, sizes, {"node"}, WHERE)
         self.needs = planned.needs
         self.stack = Stack(planned)
 

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from app.geometry import frames as frame
 from app.ops.geometric_attention.reference import SHORTEST
+from app.ops.recompute import by_rows
 from app.types import Frames
 
 QUERIES = 64
@@ -30,36 +30,20 @@ def geometric_attention(
     def turned(directions: Tensor) -> Tensor:
         return directions @ rotmats.mT
 
-    weights = (3**-0.5 * weight[:, None, None] for weight in (rotation_weight, distance_weight))
+    rotation_weight, distance_weight = (3**-0.5 * w[:, None, None] for w in (rotation_weight, distance_weight))
     keys = turned(k_rotation), turned(k_distance) + trans, turned(v)
-    rest = [x.transpose(1, 2) for x in keys] + [*weights, node_mask[:, None, None] == 0]
-    queries = [x.transpose(1, 2).split(QUERIES, dim=2) for x in (turned(q_rotation), turned(q_distance) + trans)]
-    chunks = list(zip(*queries, strict=True))
-    recompute = len(chunks) > 1 and torch.is_grad_enabled()
-    done = [_recomputed(*chunk, *rest) if recompute else _attend(*chunk, *rest) for chunk in chunks]
-    return (torch.cat(done, dim=2).transpose(1, 2) @ rotmats) * node_mask[..., None, None]
+    k_rotation, k_distance, values = (x.transpose(1, 2) for x in keys)  # [B, H, N, 3]
+    absent = node_mask[:, None, None] == 0
 
+    def attend(q_rotation: Tensor, q_distance: Tensor) -> Tensor:
+        """[B, Q, H, 3]. Distances are taken from differences: squares expanded as for a dot product lose short ones."""
+        q_rotation, q_distance = q_rotation.transpose(1, 2), q_distance.transpose(1, 2)
+        axes = zip(q_distance.unbind(-1), k_distance.unbind(-1), strict=True)
+        squared = sum((q[..., None] - k[..., None, :]).square() for q, k in axes)
+        distance = squared.clamp(min=SHORTEST**2).sqrt()
+        logits = rotation_weight * (q_rotation @ k_rotation.mT) - distance_weight * distance
+        weights = torch.softmax(logits.masked_fill(absent, torch.finfo(logits.dtype).min), dim=-1)
+        return (weights @ values).transpose(1, 2)
 
-def _recomputed(*tensors: Tensor) -> Tensor:
-    return checkpoint(_attend, *tensors, use_reentrant=False, preserve_rng_state=False)
-
-
-def _attend(
-    q_rotation: Tensor,
-    q_distance: Tensor,
-    k_rotation: Tensor,
-    k_distance: Tensor,
-    v: Tensor,
-    rotation_weight: Tensor,
-    distance_weight: Tensor,
-    absent: Tensor,
-) -> Tensor:
-    """Queries [B, H, Q, 3], keys and values [B, H, N, 3], all global; weights [H, 1, 1]; absent: [B, 1, 1, N], keys.
-
-    Distances are taken from differences: squares expanded as for a dot product lose the short ones. [B, H, Q, 3].
-    """
-    axes = zip(q_distance.unbind(-1), k_distance.unbind(-1), strict=True)
-    squared = sum((q[..., None] - k[..., None, :]).square() for q, k in axes)
-    distance = squared.clamp(min=SHORTEST**2).sqrt()
-    logits = rotation_weight * (q_rotation @ k_rotation.mT) - distance_weight * distance
-    return torch.softmax(logits.masked_fill(absent, torch.finfo(logits.dtype).min), dim=-1) @ v
+    attended = by_rows(attend, QUERIES, turned(q_rotation), turned(q_distance) + trans)
+    return (attended @ rotmats) * node_mask[..., None, None]

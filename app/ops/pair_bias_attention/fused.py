@@ -15,4 +15,5 @@ def pair_bias_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask:
     """As the reference."""
     with full_precision(q.device), sdpa_kernel(_SOUND):
         masked = bias.float() + NEGATIVE * (1 - key_mask.float())[:, None, None, :]
+        masked = masked.contiguous()  # heads come last from a projection, and CUDA's fused kernels want keys last
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), masked).to(v.dtype)

@@ -218,7 +218,7 @@ def test_what_matters_before_it(esm):
         ({"name": "esm2_7m"}, r"model\.esm\.name=esm2_7m: neither"),
         ({"refine": [{"block": "nope"}]}, r"'nope' is not a block type"),
         ({"refine": [{"block": "ipa"}]}, r"model\.esm\.refine: only the trunk moves frames"),
-        ({"refine": [{"block": "ipa", "nmu_heads": 1}]}, r"model\.esm\.refine\.0\.ipa"),
+        ({"refine": [{"block": "ipa", "nmu_heads": 1}]}, r"model\.esm\.refine\.0\.nmu_heads"),
     ],
     ids=str,
 )

@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.linear import Linear
+from app.blocks.parts.linear import Linear
 
 
-class Transition(nn.Module):
+class GatedTransition(nn.Module):
     """Pre-norm, [..., width] -> the update [..., width]; `factor` times as wide inside."""
 
     def __init__(self, width: int, factor: int = 4):

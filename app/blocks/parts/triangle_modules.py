@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from app.blocks.dropout import Dropout
-from app.blocks.linear import Linear
+from app.blocks.parts.dropout import Dropout
+from app.blocks.parts.linear import Linear
 from app.ops.triangle_attention import triangle_attention
 from app.ops.triangle_multiplication import Direction, triangle_multiplication
 from app.phase import Rate

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.dropout import Dropout
+from app.blocks.parts.dropout import Dropout
 from app.ops.self_attention import self_attention
 from app.phase import Rate
 

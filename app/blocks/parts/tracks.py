@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from app.blocks.biased_attention import AttentionPairBias
-from app.blocks.swiglu import Transition
-from app.blocks.triangle_modules import TriangleAttentions, TriangleMultiplications
+from app.blocks.parts.gated_transition import GatedTransition
+from app.blocks.parts.pair_bias_attention import AttentionPairBias
+from app.blocks.parts.triangle_modules import TriangleAttentions, TriangleMultiplications
 from app.phase import Rate
 
 
@@ -15,7 +15,7 @@ class PairTrack(nn.Module):
         super().__init__()
         self.multiplication = TriangleMultiplications(c_z, dropout)
         self.attention = TriangleAttentions(c_z, num_heads, head_width, dropout)
-        self.transition = Transition(c_z, factor)
+        self.transition = GatedTransition(c_z, factor)
 
     def forward(self, edge: Tensor, mask: Tensor) -> Tensor:
         """edge: [B, N, N, c_z], mask: [B, N, N] -> edge; absent edges stay as they are."""
@@ -29,7 +29,7 @@ class NodeTrack(nn.Module):
     def __init__(self, c_s: int, c_z: int, num_heads: int, factor: int):
         super().__init__()
         self.attention = AttentionPairBias(c_s, c_z, num_heads)
-        self.transition = Transition(c_s, factor)
+        self.transition = GatedTransition(c_s, factor)
 
     def forward(self, node: Tensor, edge: Tensor, mask: Tensor) -> Tensor:
         """node: [B, N, c_s], edge: [B, N, N, c_z], mask: [B, N] -> node; absent nodes stay as they are."""

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.dropout import Dropout
-from app.blocks.linear import Linear
+from app.blocks.parts.dropout import Dropout
+from app.blocks.parts.linear import Linear
 from app.devices import full_precision
 from app.ops.invariant_point_attention import invariant_point_attention
 from app.phase import Rate

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from app.blocks.embedding import index_embedding, time_embedding
+from app.blocks.parts.embedding import index_embedding, time_embedding
 
 
 @pytest.mark.parametrize(("width", "max_len"), [(8, 2056), (32, 100)])

@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.embedding import time_embedding
-from app.blocks.linear import Linear
+from app.blocks.parts.embedding import time_embedding
+from app.blocks.parts.linear import Linear
 
 _TIME_WIDTH = 32
 """Of the embedding of one of the three times."""

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.linear import Linear
+from app.blocks.parts.linear import Linear
 from app.devices import full_precision
 from app.geometry import frames as frame
 from app.ops.edge_transition import edge_transition

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from app.blocks.transitions import BackboneUpdate, EdgeTransition, NodeTransition
+from app.blocks.parts.transitions import BackboneUpdate, EdgeTransition, NodeTransition
 from app.geometry.rotations import from_quaternion
 from app.types import Frames
 from tests.factories import generator, perturb, random_rotations

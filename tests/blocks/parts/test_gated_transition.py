@@ -2,12 +2,12 @@
 
 import torch
 
-from app.blocks.swiglu import Transition
+from app.blocks.parts.gated_transition import GatedTransition
 from tests.factories import generator, perturb
 
 
 def test_it_is_a_gated_hidden_layer_over_the_normed_input():
-    module, x = perturb(Transition(6, 3)), torch.randn(2, 4, 6, generator=generator())
+    module, x = perturb(GatedTransition(6, 3)), torch.randn(2, 4, 6, generator=generator())
     centred = x - x.mean(-1, keepdim=True)
     normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * module.norm.weight + module.norm.bias
     gate, value = normed @ module.gate.weight.T, normed @ module.hidden.weight.T
@@ -16,6 +16,6 @@ def test_it_is_a_gated_hidden_layer_over_the_normed_input():
 
 
 def test_it_starts_by_adding_nothing_and_has_no_biases():
-    module = Transition(6)
+    module = GatedTransition(6)
     assert not module(torch.randn(2, 6)).any()
     assert sorted(name for name, _ in module.named_parameters() if "bias" in name) == ["norm.bias"]

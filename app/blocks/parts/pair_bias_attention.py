@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from app.blocks.linear import Linear
+from app.blocks.parts.linear import Linear
 from app.devices import full_precision
 from app.ops.pair_bias_attention import pair_bias_attention
 

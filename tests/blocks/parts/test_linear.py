@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.blocks.linear import Linear
+from app.blocks.parts.linear import Linear
 
 
 @pytest.mark.parametrize(("init", "variance"), [("lecun", 1 / 300), ("relu", 2 / 300), ("zero", 0.0)])

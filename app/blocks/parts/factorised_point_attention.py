@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from app.blocks.linear import Linear
-from app.blocks.point_attention import SOFTPLUS_INVERSE_OF_ONE, joined_features, local_points
+from app.blocks.parts.linear import Linear
+from app.blocks.parts.point_attention import SOFTPLUS_INVERSE_OF_ONE, joined_features, local_points
 from app.devices import full_precision
 from app.ops.factorised_attention import factorised_attention
 from app.types import Frames

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.blocks.transformer import Transformer, TransformerLayer
+from app.blocks.parts.transformer import Transformer, TransformerLayer
 from tests.factories import generator, perturb
 
 NAMES = {

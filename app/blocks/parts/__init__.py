@@ -1,0 +1,1 @@
+"""What blocks are made of: layers and tracks that own weights and call operations, and settings that blocks share."""
