@@ -16,6 +16,9 @@ from app.ops.geometric_attention import geometric_attention
 from app.phase import Rate
 from app.types import Frames, TrunkState
 
+_SOFTPLUS_INVERSE_OF_TEN_LN_TWO = 6.930494765951626
+"""ESM3's distance weights begin at softplus(0) = ln 2 for angstrom, ten times that for nanometre."""
+
 
 class GeometricAttention(nn.Module):
     """Owns the weights, calls the operation. Every head has queries, keys and values of three numbers each."""
@@ -25,7 +28,7 @@ class GeometricAttention(nn.Module):
         self.norm = nn.LayerNorm(c_s)
         self.project = Linear(c_s, 5 * num_heads * 3, bias=False)
         self.rotation_weight = nn.Parameter(torch.zeros(num_heads))
-        self.distance_weight = nn.Parameter(torch.zeros(num_heads))
+        self.distance_weight = nn.Parameter(torch.full((num_heads,), _SOFTPLUS_INVERSE_OF_TEN_LN_TWO))
         self.out = Linear(num_heads * 3, c_s, init="zero", bias=False)
 
     def forward(self, node: Tensor, frames: Frames, mask: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 recipes_app = typer.Typer(help="List the recipes; compare two of them.", invoke_without_command=True)
 
@@ -24,7 +24,7 @@ def list_command(context: typer.Context, as_json: _Json = False) -> None:
         print(json.dumps(found, indent=2))
         return
     console = Console()
-    table = Table("recipe", "parameters", "trunk", "esm", "head", "Multiflow's weights")
+    table = Table(Column("recipe", no_wrap=True), "parameters", "trunk", "esm", "head", "Multiflow's weights")
     table.columns[1].justify = "right"
     for one in found:
         if "error" in one:

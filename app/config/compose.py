@@ -43,6 +43,12 @@ def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *,
     """
     recipes = recipes or RECIPES
     typed = read(overrides, recipes)
+    for key in typed.values:
+        if ".stages." in key and key.endswith(".block"):
+            raise UserError(
+                f"{key}: a stage of another block has other settings: give the whole list, as in"
+                f" '{key.rpartition('.stages.')[0]}.stages=[{{block: {typed.values[key]}, depth: 2}}]', or a named one"
+            )
     # Twice: so that a block's default can be typed over, and for stages that are themselves typed.
     unresolved = with_block_defaults(_choose(root, typed, recipes), recipes)
     _refuse_mistyped_group(unresolved, typed.values, recipes)

@@ -4,6 +4,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from app.blocks.parts.dropout import Dropout
 from app.chem.residues import NUM_AATYPES
 from app.geometry.units import to_angstrom, to_nanometre
 from app.model.edge_embed import EdgeEmbed, EdgeEmbedSettings
@@ -79,6 +80,11 @@ class CodesignModel(nn.Module):
     @property
     def has_sequence_head(self) -> bool:
         return "node" in self.head.needs
+
+    @property
+    def draws_in_inference(self) -> bool:
+        """Whether a dropout stays on in inference."""
+        return any(isinstance(part, Dropout) and part.p_infer > 0 for part in self.modules())
 
     def embed(self, batch: NoisyBatch) -> TrunkState:
         """The trunk's input: masked representations, frames in nanometre."""

@@ -27,6 +27,10 @@ class Draws:
         """Uniform numbers in [0, 1), [B, N, *width], 0 beyond a design's end."""
         return self._stack(torch.rand, width)
 
+    def seed(self) -> int:
+        """A seed for numbers that a model draws by itself; with several designs in the batch it depends on them all."""
+        return sum(int(torch.randint(2**62, (), generator=generator)) for generator in self.generators) % 2**63
+
     def _stack(self, draw, width: tuple[int, ...]) -> Tensor:
         out = torch.zeros(len(self.generators), self.length, *width)
         for row, length, generator in zip(out, self.lengths, self.generators, strict=True):

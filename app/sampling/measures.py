@@ -28,7 +28,7 @@ def measures(task: Task, given: Given | None, atom37: Tensor, aatypes: Tensor) -
         found["recovery"] = recovery(aatypes, given.aatypes)
     if task is Task.FORWARD_FOLDING and given is not None and given.frames is not None:
         found["ca_rmsd"] = ca_rmsd(atom37[:, atoms.CA], given.frames.trans)
-    if not task.gives_tokens and (warning := degeneracy(aatypes)):
+    if not task.gives_tokens and (aatypes != UNKNOWN).any() and (warning := degeneracy(aatypes)):
         found["warning"] = warning
     return found
 

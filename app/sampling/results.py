@@ -165,7 +165,8 @@ class Results:
 
     def _fasta(self, record: dict) -> list[tuple[str, str]]:
         """One entry a design, or one a chain where a design has several."""
-        what = "given" if self.request.task is Task.FORWARD_FOLDING else "designed"
+        designed = "designed" if record["sequence"].strip("X") else "none"  # the model has no sequence head
+        what = "given" if self.request.task is Task.FORWARD_FOLDING else designed
         about = f"task={record['task']} sequence={what}"
         chains = record.get("chains", {})
         if len(chains) < 2:

@@ -43,7 +43,8 @@ def generate(
 ) -> Outcome:
     """Run a request: structures, sequences and a manifest in request.out (see `app.sampling.results`).
 
-    model: in eval mode; its parameters say which device is used. A design that fails is recorded and the others go on.
+    model: in eval mode; its parameters say which device is used; one that drops out in inference makes its designs one
+    at a time, so that each depends on its own seed only. A design that fails is recorded and the others go on.
     Raises UserError, with nothing written, for an input that cannot be used and for a folder that holds another run.
     """
     if getattr(model, "has_sequence_head", True) is False:
@@ -56,7 +57,8 @@ def generate(
         designs = designs_of(request, given)
         display.start(len(designs))
         with Results(request, sampler, designs, skipped, _device_of(model)) as results:
-            for batch in batches(designs, request.max_batch_size, request.max_residues_squared):
+            together = 1 if getattr(model, "draws_in_inference", False) else request.max_batch_size
+            for batch in batches(designs, together, request.max_residues_squared):
                 _make(batch, model, sampler, results, display)
         _summary(results, display)
     return Outcome(

@@ -43,7 +43,8 @@ def sample(
 
     model: called with a NoisyBatch on `device` (default: where its parameters are, else the CPU). To be in eval mode.
     sampler: "euler", "multiflow_legacy", or settings. seed: one a design, or of the first, the others counting on from
-    it; a design depends on its own seed only. lengths: residues of each design, where no tensor gives the shape.
+    it; a design depends on its own seed only, save where the model drops out in inference: then on all of its batch.
+    lengths: residues of each design, where no tensor gives the shape.
     keep_path: keep every point of the way, else the last. on_step: called with the number of model calls made so far.
 
     trans_0 [B, N, 3] (angstrom), rotmats_0 [B, N, 3, 3], aatypes_0 [B, N]: the noise, drawn if not given.
@@ -71,6 +72,8 @@ def sample(
         final = call == steps - 1
         if not (final and sampler.stale_final_call):
             seen_t, seen_tokens = t, aatypes
+        if getattr(model, "draws_in_inference", False):
+            torch.manual_seed(start.draws.seed())
         prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
         estimate = Frames(prediction.pred_rotmats, prediction.pred_trans)
         if prediction.pred_logits is None:

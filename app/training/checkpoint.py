@@ -53,6 +53,10 @@ class Opened:
         batches = ((self.state.get("loops") or {}).get("fit_loop") or {}).get("epoch_loop.batch_progress") or {}
         return self.epoch + bool(batches.get("is_last_batch"))
 
+    @property
+    def is_finite(self) -> bool:
+        return all(tensor.isfinite().all() for tensor in self.module.state_dict().values())
+
     def take_state(self) -> dict[str, Any]:
         """`state`, for the one who needs it; it is not kept here, since it is several times the weights."""
         state, self.state = self.state, {}
@@ -71,7 +75,7 @@ class Opened:
         """What would stop or corrupt a run that went on from here, in a few words."""
         if not (self.state["loops"] is None or isinstance(self.state["loops"].get("fit_loop"), dict)):
             return "it does not say how far the run had come"
-        if any(not tensor.isfinite().all() for tensor in self.module.state_dict().values()):
+        if not self.is_finite:
             return "its weights are not all finite"
         moments = self.state["optimizer_states"][0].get("state", {})
         for index, (name, parameter) in enumerate(self.module.model.named_parameters()):
@@ -156,12 +160,11 @@ def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Fill all parameters. Raises UserError where they do not all fit, listing those that do not."""
+def refuse_misfit(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises UserError where the weights do not fill all parameters, listing those that do not fit."""
     if wrong := faults(module.state_dict(), weights):
         listed = "; ".join(wrong[:MOST_LISTED]) + f"; and {len(wrong) - MOST_LISTED} more" * (len(wrong) > MOST_LISTED)
         raise UserError(f"{path}: damaged, its parameters do not fit the model that it says it holds: {listed}")
-    module.load_state_dict(weights)
 
 
 def _read(path: Path) -> dict:
@@ -183,10 +186,14 @@ def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
             f" to {FORMAT}): upgrade Trunkline"
         )
     try:
-        module = CodesignModule(_with_language(about.get("recipe"), language))
+        recipe = _with_language(about.get("recipe"), language)
+        with torch.device("meta"):  # before memory is taken: a recipe alone can ask for any amount of it
+            sketch = CodesignModule(recipe)
     except UserError as error:
         raise UserError(f"{path}: its recipe is not valid: {error}") from None
-    load_weights(module, weights, path)
+    refuse_misfit(sketch, weights, path)
+    module = CodesignModule(sketch.recipe)
+    module.load_state_dict(weights)
     if module.model.esm is not None:
         module.model.esm.expect(about.get("esm"), path)
     module.eval()

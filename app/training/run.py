@@ -72,6 +72,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
     weights = None if run["weights"] is None else open_checkpoint(run["weights"], typed_language(typed))
+    if weights is not None and not weights.is_finite:
+        raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
     if weights is not None and not _chooses_model(arguments):
         config = like_checkpoint(config, weights.recipe, arguments)
         if "out" not in typed:

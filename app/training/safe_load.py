@@ -1,6 +1,7 @@
 """Reading checkpoints without running anything in them: torch's weights-only unpickler, its errors made readable."""
 
 import pickle
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file; give the path of one")
     try:
-        with torch.serialization.safe_globals(list(stand_ins)):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(stand_ins)):
+            warnings.simplefilter("ignore")  # torch's own on odd pickles: what is wrong is told below
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split())

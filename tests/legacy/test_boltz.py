@@ -288,3 +288,18 @@ def test_a_hostile_checkpoint_is_refused_and_nothing_in_it_is_run(tmp_path):
         with pytest.raises(UserError, match=r"hostile\.ckpt: refused, it names .*mkdir"):
             boltz.start_from(model(pairformer()), path)
     assert not (tmp_path / "canary").exists()
+
+
+def test_what_is_no_layer_or_fills_no_such_block_is_told():
+    for block, tensors in ((build_block("ipa", c_s=16, c_z=8), {}), (build_block("pairformer_noseq", c_z=8), [1])):
+        with pytest.raises(UserError, match="fills a pairformer or pairformer_noseq block and nothing else"):
+            boltz.load_layer(block, tensors)
+
+
+def test_numbers_that_are_not_finite_are_no_weights():
+    block = build_block("pairformer_noseq", c_z=8, pair_num_heads=2, pair_head_width=4)
+    layer = {boltz._theirs(name): torch.full_like(tensor, torch.nan) for name, tensor in block.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in block.state_dict().items()}
+    with pytest.raises(UserError, match="is not finite"):
+        boltz.load_layer(block, layer)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in block.state_dict().items())

@@ -85,3 +85,18 @@ def test_without_gradients_no_logits_are_kept():
 
 def test_memory_grows_with_the_square_of_the_length():
     assert peak(pair_bias_attention, *arguments(64)) < 4.1 * peak(pair_bias_attention, *arguments(32))
+
+
+def test_the_mask_that_torch_is_handed_has_its_keys_side_by_side(monkeypatch):
+    """CUDA's fused kernels refuse others, and what remains writes all logits out."""
+    seen = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q, k, v, mask, **options):
+        seen.append(mask)
+        return attention(q, k, v, mask, **options)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", watched)
+    heads_last = torch.randn(2, 5, 5, 3)
+    pair_bias_attention(*torch.randn(3, 2, 3, 5, 4), heads_last.permute(0, 3, 1, 2), torch.ones(2, 5))
+    assert seen[0].stride(-1) == 1

@@ -11,7 +11,7 @@ from biotite.structure.io.pdb import PDBFile
 from app.chem.residues import to_sequence
 from app.sampling import SAMPLERS, sample
 from app.structure.read import read_structure
-from tests.factories import tiny_model
+from tests.factories import tiny_model, tiny_recipe
 from tests.sampling.made_inputs import STEPS, UNCONDITIONAL, write_structure
 
 
@@ -161,3 +161,23 @@ def test_trajectories(run):
     last, final = read_structure(path, model=STEPS + 1), structure(outcome, "len9_0")
     assert np.array_equal(last.atom37, final.atom37)
     assert to_sequence(read_structure(path).aatype) == "X" * 9  # all masked
+
+
+def test_dropout_in_inference_follows_the_designs_own_seed(run):
+    """Whatever else is made, and however often: designs are made one at a time then."""
+    stage = tiny_recipe()["model"]["trunk"]["stages"][0] | {"transformer_dropout": {"train": 0.1, "infer": 0.5}}
+    model = tiny_model(trunk={"stages": [stage]})
+    assert model.draws_in_inference and not tiny_model().draws_in_inference
+    few, _ = run(model, task="unconditional", lengths=[9], samples_per_length=1)
+    many, _ = run(model, task="unconditional", lengths=[9], samples_per_length=3)
+    again, _ = run(model, task="unconditional", lengths=[9], samples_per_length=3)
+    texts = [(one.folder / "structures" / "len9_0.pdb").read_text() for one in (few, many, again)]
+    assert texts[0] == texts[1] == texts[2]
+    still, _ = run(tiny_model(), task="unconditional", lengths=[9], samples_per_length=1)
+    assert (still.folder / "structures" / "len9_0.pdb").read_text() != texts[0]
+
+
+def test_a_model_without_sequence_head_is_said_to_have_designed_none(run):
+    outcome, manifest = run(tiny_model(head={"kind": "none"}), task="unconditional", lengths=[9], samples_per_length=1)
+    assert list(fasta(outcome)) == ["len9_0 task=unconditional sequence=none length=9"]
+    assert not any("warning" in design for design in manifest["designs"])

@@ -29,6 +29,12 @@ IPA = "{block: ipa, depth: 1}"
             ["model/esm=node_and_edge", "model.esm.backend=faplm"],
             r"model\.esm: .*maps.*set model\.esm\.backend=transformers",
         ),
+        (
+            ["model.trunk.stages.0.block=pairformer"],
+            r"give the whole list, as in .model\.trunk\.stages=\[{block",
+        ),
+        (["model.trunk.stages=[{repeat: 9999, stages: [{block: ipa}]}]"], r"trunk\.stages: 9999 blocks are more than"),
+        (["model.trunk.stages=[{block: ipa, repeat: 2}]"], r"trunk\.stages\.0: block, .* unknown beside repeat"),
         (["model.trunk.num_recycles=-1"], r"model\.trunk\.num_recycles"),
         (["model.trunk.stages.0.depth=0"], r"model\.trunk\.stages\.0\.depth=0"),
         (["model.trunk.stages.0.dropout={train: 0.1}"], r"model\.trunk\.stages\.0\.dropout"),

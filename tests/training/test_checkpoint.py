@@ -211,3 +211,23 @@ def test_weights_of_multiflows(shared, tmp_path):
     assert runs.checkpoint(tmp_path / "out")["global_step"] == 1
     with pytest.raises(UserError, match="nothing of it fits this model: node_embed: "):
         train([*start, f"out={tmp_path / 'other'}"])
+
+
+def test_a_recipe_that_asks_for_more_memory_than_its_weights_is_refused_before_it_is_taken(tmp_path):
+    module = tiny_module()
+    path = ours(tmp_path / "a.ckpt", module)
+    saved = torch.load(path, weights_only=True)
+    saved["trunkline"]["recipe"]["model"]["c_s"] = 10**6
+    torch.save(saved, path)
+    with pytest.raises(UserError, match=r"a\.ckpt: damaged, its parameters do not fit.*, expected \[.*1000000"):
+        open_checkpoint(path)
+
+
+def test_weights_that_are_not_finite_start_no_run(tmp_path):
+    module = tiny_module()
+    with torch.no_grad():
+        module.model.head.layers[0].weight[0, 0] = torch.nan
+    path = ours(tmp_path / "a.ckpt", module)
+    with pytest.raises(UserError, match=r"weights=.*a\.ckpt: its weights are not all finite"):
+        train([f"weights={path}", "trainer=cpu", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,42 @@
+"""Under autocast, what deals with frames and softmaxes over all residues runs in float32, with autocast off."""
+
+import importlib
+
+import pytest
+import torch
+
+from tests.blocks.test_every_block import block, state
+from tests.factories import generator
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "operation"),
+    [
+        ("ipa", "app.blocks.parts.point_attention", "invariant_point_attention"),
+        ("flash_ipa", "app.blocks.parts.factorised_point_attention", "factorised_attention"),
+        ("geometric", "app.blocks.geometric", "geometric_attention"),
+        ("pairformer", "app.blocks.parts.pair_bias_attention", "pair_bias_attention"),
+    ],
+)
+def test_operations_are_called_in_float32_without_autocast(name, module, operation, monkeypatch):
+    module, seen = importlib.import_module(module), []
+    original = getattr(module, operation)
+
+    def watched(*given):
+        seen.append((torch.is_autocast_enabled("cpu"), {x.dtype for x in given if isinstance(x, torch.Tensor)}))
+        return original(*given)
+
+    monkeypatch.setattr(module, operation, watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        block(name)(state())
+    assert seen == [(False, {torch.float32})]
+
+
+def test_the_softmax_over_all_pairs_is_taken_in_float32():
+    from app.ops.double_attention import double_attention
+
+    source, mask = generator(), torch.ones(1, 40, 40)
+    features, gather, distribute = (torch.randn(1, 40, 40, 4, generator=source) for _ in range(3))
+    exact = double_attention(features.bfloat16(), gather.bfloat16().float(), distribute, mask)
+    found = double_attention(features.bfloat16(), gather.bfloat16(), distribute, mask)
+    assert torch.equal(found, exact)
