@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import infer
 from app.errors import UserError
@@ -93,6 +94,15 @@ def test_a_run_is_told_its_language_model_and_goes_on_where_that_has_moved(esm, 
     assert load_module(last).recipe.model.esm["name"] == str(moved)
     train(arguments(tmp_path, f"weights={last}", f"out={tmp_path / 'warm'}", "trainer.max_steps=1")[len(MODEL) :])
     assert infer.main([f"ckpt={last}", "lengths=[8]", "steps=3", "device=cpu", f"out={tmp_path / 'designs'}"]) == 0
+
+
+def test_a_run_does_not_begin_with_weights_that_do_not_fit(esm, tmp_path, capsys):
+    weights = load_file(esm / "model.safetensors")
+    del weights["esm.encoder.layer.1.output.dense.bias"]
+    save_file(weights, esm / "model.safetensors")
+    with pytest.raises(UserError, match=r"^model\.esm\.name=.*: its weights lack encoder\.layer\.1\."):
+        train(run(tmp_path, esm, f"out={tmp_path / 'out'}"))
+    assert capsys.readouterr().out == "" and not (tmp_path / "out").exists()
 
 
 def test_infer_finds_it_where_it_is_told_and_refuses_another(esm, tmp_path):

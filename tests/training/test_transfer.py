@@ -11,6 +11,7 @@ from app.training.checkpoint import open_checkpoint
 from app.training.run import train
 from app.training.transfer import match, transfer
 from tests.factories import noisy_batch, perturb, results, tiny_model, tiny_recipe
+from tests.model.esm.made_esm import write_esm
 from tests.training import runs
 
 STAGE = tiny_recipe()["model"]["trunk"]["stages"][0]
@@ -72,6 +73,22 @@ def test_what_does_not_fit_is_left_with_the_reason(changes, left):
     accounted(report, source, target)
     assert left in [why for _, why in report.left]
     assert any(left in line for line in report.lines())
+
+
+def test_what_was_learnt_on_another_language_model_is_left(tmp_path):
+    """Mix and projections fit the representations of one, whatever another's width is."""
+    names = [str(write_esm(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "other"))]
+    source, other = (model(seed=seed, esm={"kind": "esm2", "name": name}) for seed, name in enumerate(names))
+    same = model(seed=2, esm={"kind": "esm2", "name": names[0]})
+    report = transfer(source, same)
+    accounted(report, source, same)
+    assert not report.left and torch.equal(same.esm.mix.weights, source.esm.mix.weights)
+    before = {name: tensor.clone() for name, tensor in other.esm.state_dict().items()}
+    report = transfer(source, other)
+    accounted(report, source, other)
+    assert report.left == [("esm", f"name is {names[0]} there and {names[1]} here")]
+    assert [name for name, _ in report.new] == ["esm"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.esm.state_dict().items())
 
 
 def test_a_refined_head_takes_the_mlp():

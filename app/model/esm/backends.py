@@ -41,8 +41,19 @@ def build(
 ) -> nn.Module:
     """The language model, in eval mode and frozen, its weights in `dtype` on `device`.
 
-    Called with `inputs_embeds` [B, T, D] and `attention_mask` [B, T] bool. Raises UserError as `refuse_absent` does,
-    and for weights that are missing or of another shape.
+    Called with `inputs_embeds` [B, T, D] and `attention_mask` [B, T] bool. Raises UserError as `fitted` does.
+    """
+    model = fitted(backend, folder, weights, device, dtype).to_empty(device=device)
+    _fill(model, weights)
+    return model
+
+
+def fitted(
+    backend: str, folder: EsmFolder, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> nn.Module:
+    """The language model that `build` fills, without numbers still (on "meta"): the weights have been found to fit it.
+
+    Raises UserError as `refuse_absent` does, and for weights that are missing or of another shape.
     """
     module = _module(backend)
     with _quiet(), torch.device("meta"):
@@ -51,9 +62,10 @@ def build(
         make = module.FAEsmModel if backend == "faplm" else module.EsmModel
         model = make(config, add_pooling_layer=False)
     model.contact_head = None
-    model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
-    _fill(model, weights, folder)
-    return model
+    for name, parameter in model.named_parameters():
+        if name not in weights or weights[name].shape != parameter.shape:
+            raise UserError(f"{NAME}={folder.path}: its weights lack {name} {list(parameter.shape)}: fetch it again")
+    return model.to(dtype).eval().requires_grad_(False)
 
 
 def unpacked(hidden: Tensor, attended: Tensor) -> Tensor:
@@ -74,12 +86,8 @@ def _arguments(config: EsmConfig) -> dict:
     return own | ours | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], folder: EsmFolder) -> None:
+def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
-        if name not in weights or weights[name].shape != parameter.shape:
-            raise UserError(
-                f"{NAME}={folder.path}: its weights lack {name} {list(parameter.shape)}: fetch the model again"
-            )
         parameter.copy_(weights[name])
     for module in model.modules():
         if getattr(module, "inv_freq", None) is not None:  # float32 whatever the weights are: positions are large

@@ -8,10 +8,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,23 +27,43 @@ _WEIGHTS = {
 }
 """Weights file (or, with .index.json, the list of its parts) -> what to fetch for it, in order of preference."""
 
+_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
 
 class EsmConfig(BaseModel):
-    """What matters of config.json; the rest is ignored, names of code above all."""
+    """What matters of config.json; the rest is ignored, names of code above all.
+
+    The bounds are ten times those of ESM-2 15B: a model is built by these numbers before weights are looked at.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     model_type: str
     position_embedding_type: str
-    num_hidden_layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    num_attention_heads: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    pad_token_id: int = 1
-    layer_norm_eps: float = 1e-5
+    num_hidden_layers: int = Field(gt=0, le=512)
+    hidden_size: int = Field(gt=0, le=65_536)
+    num_attention_heads: int = Field(gt=0, le=512)
+    intermediate_size: int = Field(gt=0, le=262_144)
+    vocab_size: int = Field(gt=0, le=65_536)
+    pad_token_id: int = Field(1, ge=0)
+    layer_norm_eps: float = Field(1e-5, gt=0, lt=1)
     emb_layer_norm_before: Literal[False] | None = False
     token_dropout: bool = True
+
+    @field_validator("num_attention_heads")
+    @classmethod
+    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("hidden_size", 2 * heads)
+        if width % (2 * heads):  # rotary positions turn pairs of channels
+            raise ValueError(f"{heads} heads do not divide hidden_size={width} into even widths")
+        return heads
+
+    @field_validator("pad_token_id")
+    @classmethod
+    def _is_a_token(cls, padding: int, info: ValidationInfo) -> int:
+        if padding >= info.data.get("vocab_size", padding + 1):
+            raise ValueError(f"{padding} is not below vocab_size={info.data['vocab_size']}")
+        return padding
 
     @property
     def size(self) -> EsmSize:
@@ -58,7 +78,7 @@ class EsmFolder:
 
     def weights(self) -> dict[str, Tensor]:
         """Name -> tensor, mapped from the disk, of the layers that make representations: no head, no table that follows
-        from the sizes. Raises UserError where there are none or they cannot be read."""
+        from the sizes. Raises UserError where there are none, they cannot be read, or are no plain numbers."""
         found: dict[str, Tensor] = {}
         for file in self._weight_files():
             try:
@@ -67,15 +87,22 @@ class EsmFolder:
                 raise UserError(
                     f"{NAME}={self.path}: {file.name} cannot be read ({one_line(error)[:120]}): fetch it again"
                 ) from None
-            found |= {_plain(name): tensor for name, tensor in part.items()}
-        return {name: tensor for name, tensor in found.items() if _makes_representations(name)}
+            if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
+                raise UserError(f"{NAME}={self.path}: {file.name} is no table of named weights: fetch it again")
+            found |= {_plain(name): value for name, value in part.items()}
+        found = {name: value for name, value in found.items() if _makes_representations(name)}
+        if fault := _fault(found):
+            raise UserError(f"{NAME}={self.path}: its weights {fault}: fetch it again")
+        return {name: tensor.detach() for name, tensor in found.items()}
 
     def _weight_files(self) -> list[Path]:
         for name in _WEIGHTS:
             if (self.path / name).is_file():
                 return [self.path / name]
             if (index := self.path / f"{name}.index.json").is_file():
-                parts = _json(index, self.path).get("weight_map", {})
+                parts = _json(index, self.path).get("weight_map")
+                if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+                    raise UserError(f"{NAME}={self.path}: {index.name} names no files of weights: fetch it again")
                 return [self.path / Path(part).name for part in sorted(set(parts.values()))]
         raise UserError(f"{NAME}={self.path}: it holds no weights: wanted {' or '.join(_WEIGHTS)} there")
 
@@ -117,8 +144,12 @@ def _published(name: str) -> tuple[str, EsmSize] | None:
 
 
 def _local(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        there = path.is_dir()
+    except (RuntimeError, OSError, ValueError):  # ~nobody, a name too long, a name with a null character
+        there = False
+    if not there:
         raise UserError(
             f"{NAME}={name}: neither a folder that is there nor a published model: {did_you_mean(name, PUBLISHED)}"
             f"known are {', '.join(PUBLISHED)}"
@@ -156,7 +187,7 @@ def _config(path: Path) -> EsmConfig:
         return EsmConfig.model_validate(plain)
     except ValidationError as error:
         faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()}
-        said = "; ".join(f"{key}: {one_line(told)}" for key, told in faults.items())
+        said = "; ".join(f"{key}: {one_line(told).removeprefix('Value error, ')}" for key, told in faults.items())
         raise UserError(f"{NAME}={path}: config.json is not that of an ESM-2 model ({said})") from None
 
 
@@ -170,15 +201,38 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
 def _json(file: Path, path: Path) -> dict:
     try:
         plain = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         plain = None
     if not isinstance(plain, dict):
         raise UserError(f"{NAME}={path}: no {file.name} that can be read there: name the folder of an ESM-2 model")
     return plain
 
 
-def _unpickled(file: Path) -> dict[str, Tensor]:
+def _unpickled(file: Path) -> Any:
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _fault(weights: dict[str, Any]) -> str | None:
+    """What is wrong with weights as they were read, or None.
+
+    A small file can tell of large tensors, as views that repeat a few numbers: they are held to what was stored.
+    """
+    if not weights:
+        return "hold no layers of a language model"
+    for name, value in weights.items():
+        if not _is_plain_numbers(value):
+            return f"hold something else than plain floating-point numbers at {name}"
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in weights.values()}
+    if sum(value.numel() * value.itemsize for value in weights.values()) > sum(storages.values()):
+        return "are views of fewer numbers than they have"
+    return None
+
+
+def _is_plain_numbers(value: Any) -> bool:
+    """A dense tensor in memory: not sparse, nested, quantized, without data, or lazily negated."""
+    if not isinstance(value, Tensor) or value.is_nested or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and value.dtype in _NUMBERS and not value.is_neg()
 
 
 def _plain(name: str) -> str:

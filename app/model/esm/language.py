@@ -58,13 +58,14 @@ class LanguageModel:
     def check(self, device: torch.device) -> None:
         """Look for all that a call on that device needs, weights and their hash included, without loading them.
 
-        Raises UserError: files missing or no ESM-2, other weights than a checkpoint was trained with, a backend that is
-        not installed, a precision that the device lacks.
+        Raises UserError: files missing, damaged or no ESM-2, weights that do not fit config.json, other weights than a
+        checkpoint was trained with, a backend that is not installed, a precision that the device lacks.
         """
-        self._dtype(device)
+        dtype = self._dtype(device)
         backends.refuse_absent(self.settings.backend)
         folder, weights = self._found()
         _alphabet(folder)
+        backends.fitted(self.settings.backend, folder, weights, device, dtype)
         self._recognise(weights)
 
     def identity(self) -> dict[str, str]:

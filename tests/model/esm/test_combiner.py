@@ -108,6 +108,32 @@ def test_attention_maps_matter_to_edges_alone(esm):
     torch.testing.assert_close(changed.node, after.node, atol=1e-4, rtol=1e-4)
 
 
+def test_an_edge_is_given_the_attention_of_its_first_residue_to_its_second(esm):
+    """edge[b, i, j] from maps[b, i, j]; and the maps know the direction."""
+    state, batch = tiny_model().embed(noisy_batch()), noisy_batch()
+    both = perturb(build(esm, "node and edge"))
+    maps = both.language(batch, torch.device("cpu")).maps
+    assert not torch.allclose(maps, maps.transpose(1, 2), atol=1e-3)
+    added = both(state, batch).edge - state.edge
+    for b, i, j in ((0, 1, 4), (0, 4, 1), (1, 2, 7), (1, 7, 2), (1, 3, 3)):
+        torch.testing.assert_close(added[b, i, j], both.to_edge(maps[b, i, j]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["node", "node and edge"])
+def test_edges_are_there_for_the_stages_after_it_alone(esm, mode):
+    """The trunk reads none: without a stage that does there are no edges, with one they are made and trained."""
+    trunk = {"stages": [{"block": "flash_ipa", "num_heads": 2, "head_width": 4}]}
+    refine = [{"block": "pair_bias", "num_heads": 2}]
+    assert tiny_model(trunk=trunk, esm=config(esm)).embed(noisy_batch()).edge is None
+    made = tiny_model(scale=0.2, trunk=trunk, esm=config(esm, mode, refine=refine))
+    assert made.trunk.needs == {"node", "frames"} and made.embed(noisy_batch()).edge is not None
+    prediction = made(noisy_batch())
+    frames = prediction.pred_trans.square().sum() + (prediction.pred_rotmats**3).sum()
+    (frames + (prediction.pred_logits * torch.linspace(1, 2, 21)).sum()).backward()
+    assert {"node_embed", "edge_embed", "esm", "trunk", "head"} == {name for name, _ in made.named_children()}
+    assert not [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+
+
 @pytest.mark.parametrize("variant", ["node", "node and edge"])
 def test_a_fresh_model_starts_as_if_without(esm, variant):
     torch.manual_seed(0)

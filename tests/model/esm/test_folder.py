@@ -126,6 +126,16 @@ def test_the_hash_is_of_what_makes_representations(folder):
         assert sha256(find(str(folder)).weights()) != expected
 
 
+def test_the_hash_is_of_names_types_and_shapes_too():
+    """All of these hold the same bytes."""
+    zeros = torch.zeros(2, 4, dtype=torch.float16)
+    others = [{"b": zeros}, {"a": zeros.bfloat16()}, {"a": zeros.view(4, 2)}, {"a": zeros[0], "b": zeros[1]}]
+    hashes = [sha256(weights) for weights in ({"a": zeros}, *others)]
+    assert len(set(hashes)) == 5
+    assert sha256({"a": zeros[0], "b": zeros[1] + 1}) == sha256({"b": zeros[1] + 1, "a": zeros[0]})
+    assert sha256({"a": zeros[0], "b": zeros[1] + 1}) != sha256({"b": zeros[0], "a": zeros[1] + 1})
+
+
 class Runs:
     def __reduce__(self):
         return os.system, ("touch executed",)
