@@ -71,7 +71,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
         return _resumed(Path(resume), typed.get("out"), arguments)
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
-    weights = None if run["weights"] is None else open_checkpoint(run["weights"], typed_language(typed))
+    weights = None if run["weights"] is None else open_checkpoint(run["weights"])
     if weights is not None and not weights.is_finite:
         raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
     if weights is not None and not _chooses_model(arguments):
@@ -136,18 +136,26 @@ def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
     torch.manual_seed(plan.recipe.seed)
     module, report = CodesignModule(plan.recipe), []
     if plan.weights:
-        taken = transfer(plan.weights.module.model, module.model)
+        taken = transfer(plan.weights.module.model, module.model, _not_to_take(plan.weights.module, module))
         if not taken.tensors:
             reasons = "; ".join(f"{name}: {why}" for name, why in taken.left[:4])
             raise UserError(f"weights={plan.weights.path}: nothing of it fits this model: {reasons}")
-        if any(name.startswith("esm.") for name in taken.tensors):
-            module.model.esm.expect_like(plan.weights.module.model.esm)
         report.append(f"weights of {plan.weights.path}, step {plan.weights.step}")
         report += taken.lines() if taken.left or taken.new else []
+    if plan.resume and module.model.esm is not None:
+        module.model.esm.language.expect_like(plan.resume.module.model.esm.language)
     if plan.weights_boltz:
         report.append(f"pairformer weights of {plan.weights_boltz}")
         report += start_from_boltz(module.model, plan.weights_boltz)
     return module, report
+
+
+def _not_to_take(source: CodesignModule, target: CodesignModule) -> dict[str, str]:
+    """Parts that would fit and yet mean something else: what was learnt on another language model."""
+    theirs, ours = source.model.esm, target.model.esm
+    if theirs is None or ours is None or theirs.language.expected_sha256 == ours.identity()["sha256"]:
+        return {}
+    return {"esm": f"learnt on another language model, {theirs.language.settings.name} of then"}
 
 
 def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:

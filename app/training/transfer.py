@@ -6,7 +6,7 @@ that both have is of the same shape.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +46,15 @@ class _Part:
     tensors: dict[str, Tensor]  # by the name within the part
 
 
-def match(source: CodesignModel, target: CodesignModel) -> Transfer:
-    """What of `source` the target can take. Only names, settings and shapes are looked at; meta tensors serve."""
+def match(source: CodesignModel, target: CodesignModel, leave: Mapping[str, str] | None = None) -> Transfer:
+    """What of `source` the target can take. Only names, settings and shapes are looked at; meta tensors serve.
+
+    leave: top-level parts that are not to be taken, each with the reason.
+    """
     report, theirs = Transfer(), _parts(source)
+    for place, why in (leave or {}).items():
+        for kind in [kind for kind in theirs if kind[0] == place]:
+            report.left += [(part.name, why) for part in theirs.pop(kind)]
     for kind, parts in _parts(target).items():
         others = theirs.pop(kind, [])
         for part, other in zip(parts, others, strict=False):
@@ -59,9 +65,9 @@ def match(source: CodesignModel, target: CodesignModel) -> Transfer:
     return report
 
 
-def transfer(source: CodesignModel, target: CodesignModel) -> Transfer:
+def transfer(source: CodesignModel, target: CodesignModel, leave: Mapping[str, str] | None = None) -> Transfer:
     """`match`, and the weights that it names copied into `target`."""
-    report = match(source, target)
+    report = match(source, target, leave)
     theirs, ours = source.state_dict(), target.state_dict()
     with torch.no_grad():
         for here, there in report.tensors.items():
@@ -106,7 +112,7 @@ def _parts(model: CodesignModel) -> dict[tuple[str, str], list[_Part]]:
         "edge_embed": settings.edge_embed.model_dump(),
         "head": {},
         "trunk": {},
-        "esm": {"name": settings.esm.get("name")},
+        "esm": {},
     }
     rest = {key: tensor for key, tensor in state.items() if key not in of_blocks}
     found: dict[tuple[str, str], list[_Part]] = defaultdict(list)

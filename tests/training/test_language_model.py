@@ -1,5 +1,7 @@
 """Checkpoints of models with a language model: its name and hash are in them, its weights are not."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,6 +12,7 @@ from app.training.checkpoint import load_module
 from app.training.run import train
 from tests.factories import noisy_batch, results, tiny_module
 from tests.model.esm.made_esm import write_esm
+from tests.training import runs
 from tests.training.runs import MODEL, arguments
 from tests.training.test_checkpoint import ours
 
@@ -68,11 +71,13 @@ def test_a_checkpoint_that_does_not_say_is_damaged(esm, tmp_path):
         load_module(ours(tmp_path / "a.ckpt", module(esm), trunkline=about))
 
 
-def test_a_folder_that_has_gone_is_named(esm, tmp_path):
+def test_a_checkpoint_opens_without_it_and_a_folder_that_has_gone_is_named_when_needed(esm, tmp_path):
     path = ours(tmp_path / "a.ckpt", module(esm))
     esm.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"a\.ckpt.*model\.esm\.name=.*neither a folder"):
-        load_module(path)
+    loaded = load_module(path)
+    for use in (lambda: loaded.model.esm.check(torch.device("cpu")), lambda: loaded.model(noisy_batch())):
+        with pytest.raises(UserError, match=r"model\.esm\.name=.*neither a folder.*in infer\.py by esm\.name=FOLDER"):
+            use()
 
 
 # In runs: where the language model is may be said anew, what it is may not
@@ -114,13 +119,41 @@ def test_infer_finds_it_where_it_is_told_and_refuses_another(esm, tmp_path):
     designs = [f"out={tmp_path / 'b'}", f"esm.name={moved}", "esm.backend=transformers"]
     assert infer.main([*ask, *designs]) == 0
     write_esm(moved, seed=5)
-    for start in (
-        infer.main,
-        lambda given: train(run(tmp_path, moved, given[0].replace("ckpt=", "weights="), given[-1])),
-    ):
-        with pytest.raises(UserError, match=r"trained with the language model"):
-            start([*ask, f"esm.name={moved}", f"out={tmp_path / 'c'}"])
+    with pytest.raises(UserError, match=r"trained with the language model"):
+        infer.main([*ask, f"esm.name={moved}", f"out={tmp_path / 'c'}"])
+    write_esm(moved, layers=3)
+    with pytest.raises(UserError, match=r"has 3 layers of width 16, .*last\.ckpt was trained with a .* of 2 "):
+        infer.main([*ask, f"esm.name={moved}", f"out={tmp_path / 'c'}"])
     assert not (tmp_path / "c").exists()
+
+
+def test_weights_start_a_run_with_another_language_model_or_none(esm, tmp_path, capsys):
+    """What was learnt on the one of then is left; its folder need not be there any more."""
+    train(run(tmp_path, esm, f"out={tmp_path / 'out'}"))
+    start = f"weights={tmp_path / 'out/checkpoints/last.ckpt'}"
+    shutil.rmtree(esm)
+    other = write_esm(tmp_path / "other", seed=7)
+    still = ["optimizer.lr=1e-12", "optimizer.weight_decay=0"]
+    capsys.readouterr()
+    train(run(tmp_path, other, start, *still, f"out={tmp_path / 'a'}"))
+    assert f"  not taken: esm: learnt on another language model, {esm} of then" in capsys.readouterr().out
+    train(arguments(tmp_path, start, *still, "trainer.max_steps=1", f"out={tmp_path / 'b'}"))
+    assert "  not taken: esm: this model has nothing of its kind" in capsys.readouterr().out
+    first = runs.weights(tmp_path / "out")
+    for out in ("a", "b"):
+        for name, tensor in runs.weights(tmp_path / out).items():
+            if ".esm." not in name:
+                torch.testing.assert_close(tensor, first[name], atol=1e-9, rtol=0)
+
+
+def test_resuming_with_another_is_told_before_the_run_begins(esm, tmp_path, capsys):
+    out = tmp_path / "out"
+    train(run(tmp_path, esm, f"out={out}"))
+    write_esm(esm, seed=1)
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"last\.ckpt: trained with the language model"):
+        train([f"resume={out / 'checkpoints/last.ckpt'}", "trainer.max_steps=2"])
+    assert not capsys.readouterr().out
 
 
 def test_a_language_model_for_a_model_without_is_refused(tmp_path):

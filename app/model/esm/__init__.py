@@ -6,6 +6,7 @@ from app.blocks.base import Part
 from app.config.validate import parse
 from app.errors import UserError
 from app.model.esm.combiner import EsmCombiner
+from app.model.esm.folder import size_of
 from app.model.esm.settings import WHERE, EsmSettings, NoEsm
 from app.model.stack import Sizes
 
@@ -13,8 +14,14 @@ KINDS: dict[str, type[NoEsm | EsmSettings]] = {"none": NoEsm, "esm2": EsmSetting
 
 
 def completed_esm(config: dict, sizes: Sizes) -> dict:
-    """The config with every setting of the combiner, those of its stages included. Raises UserError."""
-    return _parsed(config).completed(sizes).model_dump(mode="json")
+    """The config with every setting of the combiner, those of its stages and the language model's size included.
+
+    A checkpoint's config is complete: the language model need not be there to build the rest. Raises UserError.
+    """
+    settings = _parsed(config).completed(sizes)
+    if isinstance(settings, EsmSettings) and settings.size is None:
+        settings = settings.model_copy(update={"size": size_of(settings.name)})
+    return settings.model_dump(mode="json")
 
 
 def build_esm(config: dict, sizes: Sizes, needed: Set[Part]) -> EsmCombiner | None:

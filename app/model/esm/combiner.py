@@ -12,7 +12,7 @@ from app.devices import full_precision, under_autocast
 from app.errors import UserError
 from app.model.esm.language import LanguageModel
 from app.model.esm.settings import WHERE, EsmSettings
-from app.model.stack import Plan, Sizes, Stack, plan
+from app.model.stack import Plan, Sizes, Stack, plan_of_refinement
 from app.types import NoisyBatch, TrunkState
 
 REFINE = f"{WHERE}.refine"
@@ -97,10 +97,6 @@ class EsmCombiner(nn.Module):
         """Take no other language model than a checkpoint names. Raises UserError."""
         self.language.expect(identity, checkpoint)
 
-    def expect_like(self, other: "EsmCombiner") -> None:
-        """Take no other language model than `other` would. Raises UserError."""
-        self.language.expect_like(other.language)
-
     def _apply(self, fn, recurse: bool = True):
         self.language.release()  # the model moves, or changes its type
         return super()._apply(fn, recurse)
@@ -109,7 +105,12 @@ class EsmCombiner(nn.Module):
 def _plan(settings: EsmSettings, sizes: Sizes, needed: Set[Part]) -> Plan | None:
     if not settings.refine:
         return None
-    planned = plan(settings.refine, sizes, needed, REFINE)
-    if "frames" in planned.writes:
-        raise UserError(f"{REFINE}: only the trunk moves frames: set update_backbone: false there")
-    return planned
+    try:
+        return plan_of_refinement(settings.refine, sizes, needed, REFINE)
+    except UserError as error:
+        if settings.with_maps and "edge" not in needed and sizes["c_z"] is not None:
+            raise UserError(
+                f"{WHERE}.mode={settings.mode}: the trunk reads no edges; choose model/esm=node, or blocks in"
+                f" model.trunk.stages that read them ({error})"
+            ) from None
+        raise

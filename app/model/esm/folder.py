@@ -152,7 +152,7 @@ def _local(name: str) -> Path:
     if not there:
         raise UserError(
             f"{NAME}={name}: neither a folder that is there nor a published model: {did_you_mean(name, PUBLISHED)}"
-            f"known are {', '.join(PUBLISHED)}"
+            f"known are {', '.join(PUBLISHED)}; say where it is by {NAME}=FOLDER, in infer.py by esm.name=FOLDER"
         )
     return path
 

@@ -44,9 +44,9 @@ class LanguageModel:
     """
 
     def __init__(self, settings: EsmSettings):
-        """Raises UserError for a name that is neither published nor a folder of an ESM-2 model."""
+        """Raises UserError for a name that has to tell the size and is neither published nor a folder of an ESM-2."""
         self.settings = settings
-        self.size = size_of(settings.name)
+        self.size = settings.size or size_of(settings.name)
         self._expected: tuple[str, dict[str, str]] | None = None  # a checkpoint, and the identity that it tells
         self._sha256: str | None = None
         self._loaded: _Loaded | None = None
@@ -87,6 +87,11 @@ class LanguageModel:
         if other._expected is not None:
             checkpoint, identity = other._expected
             self.expect(identity, checkpoint)
+
+    @property
+    def expected_sha256(self) -> str | None:
+        """Of the weights that a checkpoint was trained with; None in a new model."""
+        return self._expected[1]["sha256"] if self._expected else None
 
     def release(self) -> None:
         """Forget what the last batch gave."""
@@ -139,7 +144,11 @@ class LanguageModel:
     def _found(self) -> tuple[EsmFolder, dict[str, Tensor]]:
         folder = find(self.settings.name)
         if folder.config.size != self.size:
-            raise UserError(f"{NAME}={self.settings.name}: its dimensions have changed since the model was built")
+            found, wanted = (f"{size.layers} layers of width {size.width}" for size in (folder.config.size, self.size))
+            source = f"{self._expected[0]} was trained" if self._expected else "the model was made"
+            raise UserError(
+                f"{NAME}={self.settings.name}: has {found}, {source} with a language model of {wanted}: name that one"
+            )
         return folder, folder.weights()
 
     def _recognise(self, weights: dict[str, Tensor]) -> None:

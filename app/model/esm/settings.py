@@ -60,6 +60,7 @@ class EsmSettings(BaseModel):
 
     kind: Literal["esm2"] = "esm2"
     name: str = Field(description="esm2_8m to esm2_15b, the hub's name of one of these, or a folder")
+    size: EsmSize | None = Field(None, description="layers, width, heads; read off the model that `name` names")
     mode: Literal["node", "node_and_edge"] = Field(
         "node", description="node_and_edge: the attention maps as well, into the edge representation"
     )
