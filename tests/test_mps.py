@@ -26,6 +26,7 @@ from tests.mac import MacTensor, StandIn, operators_without_mps
 from tests.sampling.made_inputs import write_structure
 
 MPS = torch.device("mps")
+FORWARD = {"_softmax", "native_layer_norm", "embedding", "sin"}  # operators that every model call needs
 TASKS = ("unconditional", "forward_folding", "inverse_folding")
 
 
@@ -172,12 +173,12 @@ def test_inference(mac, tmp_path, task):
     inputs = ["lengths=[9]"] if task == "unconditional" else [f"input={write_structure(tmp_path / 'a.pdb', 12)}"]
     designs = {}
     for device in ("cpu", "mps"):
-        assert not mac.used
+        assert not FORWARD & mac.used  # the sketch of a model, on the meta device, looks like the stand-in's
         out = tmp_path / device
         arguments = [f"ckpt={tmp_path / 'last.ckpt'}", f"out={out}", f"task={task}", "steps=4", f"device={device}"]
         assert infer.main([*arguments, *inputs]) == 0
         designs[device] = json.loads((out / "manifest.json").read_text())["designs"]
-    assert mac.used
+    assert mac.used >= FORWARD
     for there, here in zip(designs["mps"], designs["cpu"], strict=True):
         assert there["sequence"] == here["sequence"]
 
