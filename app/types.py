@@ -110,8 +110,7 @@ class NoisyBatch(_Batch):
 class TrunkState:
     """What every block takes and returns; a block passes through what it does not touch.
 
-    Padded rows of `node` and `edge` are zero on entry to the trunk; blocks may leave anything finite there but must not
-    let it reach other rows.
+    Rows of `node` and `edge` that are absent (padding) are zero before and after every block.
     """
 
     node: Tensor  # [B, N, c_s]

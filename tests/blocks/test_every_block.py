@@ -117,6 +117,13 @@ def test_what_is_not_the_blocks_to_change_passes_through(variant):
 
 
 @every_variant
+def test_absent_rows_stay_zero(variant):
+    given, after = state(), block(variant)(state())
+    assert not after.node[given.node_mask == 0].any()
+    assert not after.edge[given.edge_mask == 0].any()
+
+
+@every_variant
 def test_the_state_given_is_not_changed_in_place(variant):
     given = state()
     block(variant)(given)

@@ -114,6 +114,12 @@ def test_recycling_adds_what_the_pass_before_wrote_and_starts_from_the_same_fram
     same(model(given), previous)
 
 
+def test_recycling_leaves_absent_rows_alone():
+    model, given = trunk(SMALL, num_recycles=1), state()
+    entered = model.recycle(given, model(given))
+    assert not entered.node[given.node_mask == 0].any() and not entered.edge[given.edge_mask == 0].any()
+
+
 def test_gradients_go_through_the_last_pass_only():
     model, counted = trunk(SMALL, num_recycles=3), []
     inner = model.stages[0][0]
