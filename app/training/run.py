@@ -69,11 +69,16 @@ def plan_of(arguments: Sequence[str]) -> Plan:
             if typed.get(key) is not None:
                 raise UserError(f"resume= and {key}=: give one; resume goes on with a run, {key} starts a new one")
         return _resumed(Path(resume), typed.get("out"), arguments)
+    language: dict[str, Any] = {}
+    if typed.get("weights") is not None and not _chooses_model(others := _without_language(arguments)):
+        language, arguments = typed_language(typed), others  # of the checkpoint's model, which no recipe knows yet
     config = compose("train", arguments)
     run = {key: config.pop(key) for key in RUN_KEYS}
-    weights = None if run["weights"] is None else open_checkpoint(run["weights"])
+    weights = None if run["weights"] is None else open_checkpoint(run["weights"], language)
     if weights is not None and not weights.is_finite:
         raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
+    if language and weights.module.model.esm is None:
+        raise UserError(f"{ESM}.{next(iter(language))} has no effect: this checkpoint's model has no language model")
     if weights is not None and not _chooses_model(arguments):
         config = like_checkpoint(config, weights.recipe, arguments)
         if "out" not in typed:
@@ -98,6 +103,11 @@ def _chooses_model(arguments: Sequence[str]) -> bool:
 def typed_language(typed: Mapping[str, Any]) -> dict[str, Any]:
     """What was typed of where the language model is and how it is run: not the checkpoint's to say."""
     return {name: typed[key] for name in LanguageHere.model_fields if (key := f"{ESM}.{name}") in typed}
+
+
+def _without_language(arguments: Sequence[str]) -> list[str]:
+    keys = [f"{ESM}.{name}" for name in LanguageHere.model_fields]
+    return [text for text in arguments if text.partition("=")[0] not in keys]
 
 
 def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:

@@ -97,7 +97,12 @@ def test_a_run_is_told_its_language_model_and_goes_on_where_that_has_moved(esm, 
         train([f"resume={last}", "trainer.max_steps=2"])
     train([f"resume={last}", "trainer.max_steps=2", f"model.esm.name={moved}"])
     assert load_module(last).recipe.model.esm["name"] == str(moved)
-    train(arguments(tmp_path, f"weights={last}", f"out={tmp_path / 'warm'}", "trainer.max_steps=1")[len(MODEL) :])
+    start = arguments(tmp_path, f"weights={last}", "trainer.max_steps=1")[len(MODEL) :]
+    train([*start, f"out={tmp_path / 'warm'}"])
+    again = moved.rename(tmp_path / "again")
+    train([*start, f"model.esm.name={again}", f"out={tmp_path / 'warmer'}"])
+    assert load_module(tmp_path / "warmer/checkpoints/last.ckpt").recipe.model.esm["name"] == str(again)
+    again.rename(moved)
     assert infer.main([f"ckpt={last}", "lengths=[8]", "steps=3", "device=cpu", f"out={tmp_path / 'designs'}"]) == 0
 
 
@@ -158,5 +163,9 @@ def test_resuming_with_another_is_told_before_the_run_begins(esm, tmp_path, caps
 
 def test_a_language_model_for_a_model_without_is_refused(tmp_path):
     path = ours(tmp_path / "a.ckpt", tiny_module())
-    with pytest.raises(UserError, match=r"esm\.name has no effect: this checkpoint's model has no language model"):
-        infer.main([f"ckpt={path}", "lengths=[8]", "esm.name=esm2_8m", f"out={tmp_path / 'a'}"])
+    for refused in (
+        lambda: infer.main([f"ckpt={path}", "lengths=[8]", "esm.name=esm2_8m", f"out={tmp_path / 'a'}"]),
+        lambda: train([f"weights={path}", "model.esm.name=esm2_8m", "trainer=cpu", f"out={tmp_path / 'a'}"]),
+    ):
+        with pytest.raises(UserError, match=r"esm\.name has no effect: this checkpoint's model has no language model"):
+            refused()
