@@ -93,3 +93,14 @@ def test_an_old_gpu_has_no_bfloat16(monkeypatch):
 def test_where_flash_attention_runs(monkeypatch, kind, dtype, capability, runs):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert devices.runs_flash_attention(torch.device(kind), dtype) is runs
+
+
+def test_seeded_numbers_leave_the_others_as_they_would_have_been():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    with devices.seeded(7, torch.device("cpu")):
+        first = torch.rand(2)
+    assert torch.equal(torch.rand(4), expected)
+    with devices.seeded(7, torch.device("cpu")):
+        assert torch.equal(torch.rand(2), first)

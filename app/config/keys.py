@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from app.errors import UserError
+
 Section = dict | list
+
+
+DEEPEST, LARGEST = 32, 100_000
+"""Levels of sections in sections that a config may have (eight repeats in one another take twenty), and what one level
+may hold: sections that hold each other can mean any number."""
+
+
+def refuse_too_deep(data: Any, where: str) -> None:
+    """Raises UserError for data nested too deep or without end, before anything recurses into it."""
+    level = [data]
+    for _ in range(DEEPEST):
+        inner = (child for item in level if isinstance(item, dict | list) for _, child in entries(item))
+        level = list(itertools.islice(inner, LARGEST + 1))
+        if not level:
+            return
+        if len(level) > LARGEST:
+            break
+    raise UserError(f"{where}: nested in more than {DEEPEST} levels, or too large: write it with fewer")
 
 
 def entries(section: Section) -> Iterator[tuple[str, Any]]:

@@ -156,8 +156,9 @@ def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -
     writes: frozenset[Part] = frozenset()
     asked: frozenset[Part] = frozenset()
     for settings in reversed(layers):
-        after = needed | settings.reads if times > 1 else needed  # its own next run reads too
-        useful = settings.for_readers(after)
+        useful = settings.for_readers(needed)
+        if useful and times > 1:  # then its own next run reads what it writes
+            useful = settings.for_readers(needed | useful.reads)
         if useful is None:
             parts = " and ".join(sorted(settings.writes))
             raise UserError(
@@ -172,8 +173,7 @@ def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -
 def _repeated(stage: RepeatSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
     where = f"{where}.stages"
     times = stage.repeat if stage.share_weights else 1
-    after = needed | _read_in(stage.stages, sizes, where) if times > 1 else needed  # its own next run reads too
-    layers = [plan(stage.stages, sizes, after, where)]
+    layers = [plan(stage.stages, sizes, _needed_by_runs(times, stage.stages, sizes, needed, where), where)]
     for _ in range(stage.repeat // times - 1):
         layers.insert(0, plan(stage.stages, sizes, layers[0].needs, where))
     asked, writes = (
@@ -182,15 +182,27 @@ def _repeated(stage: RepeatSettings, sizes: Sizes, needed: Set[Part], where: str
     return Plan([PlannedStage(layers, times, checkpoint=False)], layers[0].needs, writes, asked)
 
 
-def _read_in(stages: Sequence[Stage], sizes: Sizes, where: str) -> frozenset[Part]:
-    """The parts that any block of these stages reads."""
-    found: frozenset[Part] = frozenset()
-    for index, stage in enumerate(stages):
+def _needed_before(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str) -> frozenset[Part]:
+    """What matters before stages after which `needed` is read; blocks of which nothing is read are passed over."""
+    for index, stage in reversed(list(enumerate(stages))):
         here = f"{where}.{index}"
         if isinstance(stage, RepeatSettings):
-            found |= _read_in(stage.stages, sizes, f"{here}.stages")
-        else:
-            found |= _settings(stage, sizes, here).reads
+            needed = _needed_by_runs(stage.repeat + 1, stage.stages, sizes, needed, f"{here}.stages")
+        elif useful := _settings(stage, sizes, here).for_readers(needed):
+            needed = needed | useful.reads
+    return frozenset(needed)
+
+
+def _needed_by_runs(
+    times: int, stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str
+) -> frozenset[Part]:
+    """What is read after any of so many runs of the stages: `needed` after the last, and what the next one reads."""
+    found = frozenset(needed)
+    for _ in range(times - 1):
+        more = found | _needed_before(stages, sizes, found, where)
+        if more == found:
+            break
+        found = more
     return found
 
 

@@ -13,6 +13,7 @@ from app.phase import ByPhase, Phased
 from app.types import TrunkState
 
 WHERE = "model.trunk.stages"
+MOST_RECYCLES = 100
 
 
 class TrunkSettings(BaseModel):
@@ -80,8 +81,8 @@ class Trunk(Stack, Phased):
 def _recycles(number: int | ByPhase[int]) -> bool:
     """Raises UserError for a number that cannot be, or that leaves untrained what inference uses."""
     train, infer = (number.train, number.infer) if isinstance(number, ByPhase) else (number, number)
-    if train < 0 or infer < 0:
-        raise UserError(f"model.trunk.num_recycles={min(train, infer)}: give 0 or more")
+    if not 0 <= min(train, infer) <= max(train, infer) <= MOST_RECYCLES:
+        raise UserError(f"model.trunk.num_recycles={number}: give 0 to {MOST_RECYCLES}")
     if infer and not train:
         raise UserError(
             f"model.trunk.num_recycles: {infer} in inference but 0 in training: what joins the passes would never be"

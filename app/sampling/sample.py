@@ -1,13 +1,14 @@
 """The sampling loop (Campbell et al. 2024, algorithm 1), for all tasks: co-design, forward folding, inverse folding."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from app.chem.residues import MASK_TOKEN, NUM_TOKENS
-from app.devices import full_precision
+from app.devices import full_precision, seeded
 from app.errors import UserError
 from app.flow import rotations, tokens, translations
 from app.sampling.inputs import Start, Task, prepare, refuse_without_head, sampler_of, task_of
@@ -72,9 +73,8 @@ def sample(
         final = call == steps - 1
         if not (final and sampler.stale_final_call):
             seen_t, seen_tokens = t, aatypes
-        if getattr(model, "draws_in_inference", False):
-            torch.manual_seed(start.draws.seed())
-        prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
+        with _own_numbers(model, start):
+            prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
         estimate = Frames(prediction.pred_rotmats, prediction.pred_trans)
         if prediction.pred_logits is None:
             refuse_without_head(task)
@@ -97,6 +97,13 @@ def sample(
         if on_step is not None:
             on_step(call + 1)
     return Trajectory(*path.stacked(), *clean.stacked(), start.peptide_bond.cpu(), start.res_mask.cpu())
+
+
+def _own_numbers(model: Callable, start: Start) -> AbstractContextManager:
+    """Where a model draws in inference, torch's generators follow the designs' seeds, and are after it as before."""
+    if not getattr(model, "draws_in_inference", False):
+        return nullcontext()
+    return seeded(start.draws.seed(), start.res_mask.device)
 
 
 def _model_input(

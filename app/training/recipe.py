@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from app.config.keys import refuse_too_deep
 from app.config.validate import parse
 from app.devices import DeviceName
 from app.flow.settings import FlowSettings
@@ -81,4 +82,5 @@ class Recipe(_Settings):
 
 def parse_recipe(plain: dict) -> Recipe:
     """A plain dict as a checked recipe. Raises UserError naming the key at fault."""
+    refuse_too_deep(plain, "the recipe")
     return parse(Recipe, plain)

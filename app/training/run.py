@@ -163,9 +163,9 @@ def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
 def _not_to_take(source: CodesignModule, target: CodesignModule) -> dict[str, str]:
     """Parts that would fit and yet mean something else: what was learnt on another language model."""
     theirs, ours = source.model.esm, target.model.esm
-    if theirs is None or ours is None or theirs.language.expected_sha256 == ours.identity()["sha256"]:
+    if theirs is None or ours is None or theirs.language.expected["sha256"] == ours.identity()["sha256"]:
         return {}
-    return {"esm": f"learnt on another language model, {theirs.language.settings.name} of then"}
+    return {"esm": f"learnt on another language model, {theirs.language.expected['name']}"}
 
 
 def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:

@@ -263,6 +263,34 @@ def test_a_shared_repeat_may_write_for_its_own_next_run_alone():
     assert trunk({"repeat": 2, "share_weights": True, "stages": [edges, SMALL]})
 
 
+EDGES = {"block": "double_attention", "num_descriptors": 2, "descriptor_width": 2}
+MOVES = {"block": "geometric", "num_heads": 2, "update_backbone": True}
+
+
+@pytest.mark.parametrize("stages", [
+    [{**EDGES, "depth": 2, "share_weights": True}, MOVES],
+    [{"repeat": 2, "share_weights": True, "stages": [EDGES, MOVES]}],
+    [{"repeat": 2, "share_weights": True, "stages": [EDGES, EDGES, MOVES]}],
+    [SMALL, {**EDGES, "depth": 2, "share_weights": True}, MOVES],
+    [{"repeat": 2, "stages": [EDGES, MOVES]}],
+])  # fmt: skip
+def test_a_block_that_only_itself_reads_is_in_vain(stages):
+    with pytest.raises(UserError, match="nothing reads the edge that double_attention writes there"):
+        trunk(*stages)
+
+
+@pytest.mark.parametrize("stages", [
+    [SMALL, EDGES],
+    [{**SMALL, "update_last_edge": True}, {"block": "pair_bias", "num_heads": 2}],
+    [{"block": "pairformer", "num_heads": 2, "pair_num_heads": 2, "pair_head_width": 4}, MOVES],
+    [MOVES, {"block": "pair_bias", "num_heads": 2}, EDGES],
+])  # fmt: skip
+@pytest.mark.parametrize("repeat", [2, 3])
+def test_all_weights_of_a_shared_repeat_matter(stages, repeat):
+    model = trunk({"repeat": repeat, "share_weights": True, "stages": stages})
+    assert all(gradient is not None and gradient.any() for gradient in gradients(model).values())
+
+
 def test_what_is_not_updated_is_not_recycled():
     assert trunk({**SMALL, "depth": 1, "update_last_edge": True}, num_recycles=1).recycle.edge is None
 

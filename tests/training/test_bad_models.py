@@ -35,6 +35,12 @@ IPA = "{block: ipa, depth: 1}"
         ),
         (["model.trunk.stages=[{repeat: 9999, stages: [{block: ipa}]}]"], r"trunk\.stages: 9999 blocks are more than"),
         (["model.trunk.stages=[{block: ipa, repeat: 2}]"], r"trunk\.stages\.0: block, .* unknown beside repeat"),
+        (["model.trunk.num_recycles=1000000"], r"model\.trunk\.num_recycles=1000000: give 0 to 100"),
+        (
+            [f"model.trunk.stages={'[{repeat: 1, stages: ' * 25}[{IPA}]{'}]' * 25}"],
+            r"model\.trunk\.stages: nested in more",
+        ),
+        ([f"model.trunk.stages={'[{repeat: 1, stages: ' * 90}[{IPA}]{'}]' * 90}"], r"model\.trunk\.stages"),
         (["model.trunk.num_recycles=-1"], r"model\.trunk\.num_recycles"),
         (["model.trunk.stages.0.depth=0"], r"model\.trunk\.stages\.0\.depth=0"),
         (["model.trunk.stages.0.dropout={train: 0.1}"], r"model\.trunk\.stages\.0\.dropout"),

@@ -231,3 +231,16 @@ def test_weights_that_are_not_finite_start_no_run(tmp_path):
     with pytest.raises(UserError, match=r"weights=.*a\.ckpt: its weights are not all finite"):
         train([f"weights={path}", "trainer=cpu", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_nested_without_end_is_refused(tmp_path):
+    stages = [{"block": "ipa"}]
+    for _ in range(200):
+        stages = [{"repeat": 1, "stages": stages}]
+    many = {"a": 1}
+    for _ in range(30):
+        many = {"a": many, "b": many}
+    for changes in ({"model": {"trunk": {"stages": stages}}}, {"data": many}):
+        recipe = tiny_module().recipe.model_dump(mode="json") | changes
+        with pytest.raises(UserError, match=r"a\.ckpt: its recipe is not valid: the recipe: nested"):
+            load_module(ours(tmp_path / "a.ckpt", trunkline=about(recipe=recipe)))

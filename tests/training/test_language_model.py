@@ -141,7 +141,7 @@ def test_weights_start_a_run_with_another_language_model_or_none(esm, tmp_path, 
     still = ["optimizer.lr=1e-12", "optimizer.weight_decay=0"]
     capsys.readouterr()
     train(run(tmp_path, other, start, *still, f"out={tmp_path / 'a'}"))
-    assert f"  not taken: esm: learnt on another language model, {esm} of then" in capsys.readouterr().out
+    assert f"  not taken: esm: learnt on another language model, {esm}\n" in capsys.readouterr().out
     train(arguments(tmp_path, start, *still, "trainer.max_steps=1", f"out={tmp_path / 'b'}"))
     assert "  not taken: esm: this model has nothing of its kind" in capsys.readouterr().out
     first = runs.weights(tmp_path / "out")

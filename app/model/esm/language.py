@@ -89,9 +89,9 @@ class LanguageModel:
             self.expect(identity, checkpoint)
 
     @property
-    def expected_sha256(self) -> str | None:
-        """Of the weights that a checkpoint was trained with; None in a new model."""
-        return self._expected[1]["sha256"] if self._expected else None
+    def expected(self) -> dict[str, str] | None:
+        """Name and sha256 of what a checkpoint was trained with; None in a new model."""
+        return self._expected[1] if self._expected else None
 
     def release(self) -> None:
         """Forget what the last batch gave."""
