@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from app.config.diff import ABSENT, differences, merge, same
-from app.config.keys import did_you_mean, leaves, lookup, one_line, refuse_too_deep
+from app.config.keys import did_you_mean, leaves, lookup, one_line
 from app.config.overrides import RECIPES, CommandLine, chosen_groups, options, read, typed_overrides
 from app.config.stages import with_block_defaults
 from app.errors import UserError
@@ -43,13 +43,6 @@ def compose(root: str, overrides: Sequence[str], recipes: Path | None = None, *,
     """
     recipes = recipes or RECIPES
     typed = read(overrides, recipes)
-    for key, value in typed.values.items():
-        refuse_too_deep(value, key)
-        if ".stages." in key and key.endswith(".block"):
-            raise UserError(
-                f"{key}: a stage of another block has other settings: give the whole list, as in"
-                f" '{key.rpartition('.stages.')[0]}.stages=[{{block: {value}, depth: 2}}]', or a named one"
-            )
     # Twice: so that a block's default can be typed over, and for stages that are themselves typed.
     unresolved = with_block_defaults(_choose(root, typed, recipes), recipes)
     _refuse_mistyped_group(unresolved, typed.values, recipes)

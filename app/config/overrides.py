@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from app.config.keys import did_you_mean, one_line
+from app.config.keys import did_you_mean, one_line, refuse_too_deep
 from app.errors import UserError
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -65,6 +65,12 @@ def read(overrides: Sequence[str], recipes: Path | None = None) -> CommandLine:
             raise UserError(f"{key} is no group of recipes; groups: {', '.join(known)}; keys have dots, not slashes")
         else:
             line.values[key] = parsed = _path(key, value) if is_path(key) else _value(key, value)
+            refuse_too_deep(parsed, key)
+            if ".stages." in key and key.endswith(".block"):
+                raise UserError(
+                    f"{key}: a stage of another block has other settings: give the whole list, as in"
+                    f" '{key.rpartition('.stages.')[0]}.stages=[{{block: {parsed}, depth: 2}}]', or a named one"
+                )
             if "." in key and (group := key.replace(".", "/")) in known and isinstance(parsed, str):
                 raise UserError(f"{key} is a section: choose a named one as {group}={parsed}")
     return line

@@ -13,6 +13,7 @@ from app.config.compose import chosen_groups, compose, typed_overrides
 from app.config.diff import merge
 from app.config.entry import INTERRUPTED
 from app.config.keys import lookup
+from app.config.validate import parse
 from app.errors import UserError
 from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
@@ -77,8 +78,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     weights = None if run["weights"] is None else open_checkpoint(run["weights"], language)
     if weights is not None and not weights.is_finite:
         raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
-    if language and weights.module.model.esm is None:
-        raise UserError(f"{ESM}.{next(iter(language))} has no effect: this checkpoint's model has no language model")
+    if weights is not None:
+        _refuse_language(language, weights)
     if weights is not None and not _chooses_model(arguments):
         config = like_checkpoint(config, weights.recipe, arguments)
         if "out" not in typed:
@@ -101,8 +102,18 @@ def _chooses_model(arguments: Sequence[str]) -> bool:
 
 
 def typed_language(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """What was typed of where the language model is and how it is run: not the checkpoint's to say."""
-    return {name: typed[key] for name in LanguageHere.model_fields if (key := f"{ESM}.{name}") in typed}
+    """What was typed of where the language model is and how it is run, which a checkpoint does not settle."""
+    said = {name: typed[key] for name in LanguageHere.model_fields if (key := f"{ESM}.{name}") in typed}
+    for name, value in said.items():
+        if value is None:
+            raise UserError(f"{ESM}.{name}=null: give one, or leave it out")
+    parse(LanguageHere, said, ESM)
+    return said
+
+
+def _refuse_language(language: Mapping[str, Any], opened: Opened) -> None:
+    if language and opened.module.model.esm is None:
+        raise UserError(f"{ESM}.{next(iter(language))} has no effect: this checkpoint's model has no language model")
 
 
 def _without_language(arguments: Sequence[str]) -> list[str]:
@@ -122,7 +133,9 @@ def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dic
 
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
-    opened = open_checkpoint(path, typed_language(typed_overrides(arguments)))
+    language = typed_language(typed_overrides(arguments))
+    opened = open_checkpoint(path, language)
+    _refuse_language(language, opened)
     opened.refuse_weights_only()
     recipe = amended_recipe(opened, arguments)
     own = RunFolder.of(path)
@@ -149,7 +162,9 @@ def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:
         taken = transfer(plan.weights.module.model, module.model, _not_to_take(plan.weights.module, module))
         if not taken.tensors:
             reasons = "; ".join(f"{name}: {why}" for name, why in taken.left[:4])
-            raise UserError(f"weights={plan.weights.path}: nothing of it fits this model: {reasons}")
+            raise UserError(
+                f"weights={plan.weights.path}: nothing of it fits the model of recipe {plan.recipe.name}: {reasons}"
+            )
         report.append(f"weights of {plan.weights.path}, step {plan.weights.step}")
         report += taken.lines() if taken.left or taken.new else []
     if plan.resume and module.model.esm is not None:

@@ -95,7 +95,9 @@ def test_warm_start(tmp_path, capsys):
         for key in ("model.trunk.stages.0.1.attention.q.weight", "model.head.layers.4.bias"):
             torch.testing.assert_close(then[key], first[key], rtol=0, atol=1e-9)
     narrow = [text.replace("c_s=16", "c_s=24").replace("c_z=8", "c_z=12") for text in arguments(tmp_path)]
-    with pytest.raises(UserError, match=r"nothing of it fits this model: node_embed: token.weight is \[21, 16\] there"):
+    with pytest.raises(
+        UserError, match=r"nothing of it fits the model of recipe \w+: node_embed: token.weight is \[21, 16\] there"
+    ):
         train([*narrow, f"weights={last}", f"out={tmp_path / 'third'}"])
     with pytest.raises(UserError, match="resume= and weights=: give one"):
         train([f"weights={last}", f"resume={last}"])

@@ -147,7 +147,8 @@ class LanguageModel:
             found, wanted = (f"{size.layers} layers of width {size.width}" for size in (folder.config.size, self.size))
             source = f"{self._expected[0]} was trained" if self._expected else "the model was made"
             raise UserError(
-                f"{NAME}={self.settings.name}: has {found}, {source} with a language model of {wanted}: name that one"
+                f"{NAME}={self.settings.name}: has {found}, {source} with a language model of {wanted}: name that"
+                " one; another is for a new run with model/esm="
             )
         return folder, folder.weights()
 
