@@ -163,7 +163,11 @@ def test_resuming_with_another_is_told_before_the_run_begins(esm, tmp_path, caps
 
 def test_a_language_model_for_a_model_without_is_refused(tmp_path):
     path = ours(tmp_path / "a.ckpt", tiny_module())
+    for typed, told in (("precision=bf16", r"model\.esm\.precision='bf16': wanted"), ("name=null", r"name=null: give")):
+        with pytest.raises(UserError, match=told):
+            train([f"weights={path}", f"model.esm.{typed}", "trainer=cpu", f"out={tmp_path / 'a'}"])
     for refused in (
+        lambda: train([f"resume={path}", "model.esm.name=esm2_8m", "trainer=cpu", f"out={tmp_path / 'a'}"]),
         lambda: infer.main([f"ckpt={path}", "lengths=[8]", "esm.name=esm2_8m", f"out={tmp_path / 'a'}"]),
         lambda: train([f"weights={path}", "model.esm.name=esm2_8m", "trainer=cpu", f"out={tmp_path / 'a'}"]),
     ):
