@@ -1,0 +1,29 @@
+"""Exact continuation of a run whose model has all that draws, recomputes, recycles, or reads a language model."""
+
+import pytest
+
+from app.training.run import train
+from tests.model.esm.made_esm import write_esm
+from tests.training.runs import arguments, assert_same_weights
+
+STAGES = (
+    "model.trunk.stages=[{block: pairformer, checkpoint: true, num_heads: 2, pair_num_heads: 2, pair_head_width: 4},"
+    " {block: ipa, num_heads: 2, head_width: 4, transformer_heads: 2, transformer_layers: 1, checkpoint: true,"
+    " transformer_dropout: {train: 0.3, infer: 0.0}}]"
+)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_ends_as_one_that_never_stopped(accumulate, tmp_path):
+    plain = [text for text in arguments(tmp_path) if "trunk.stages" not in text]
+    parts = [
+        STAGES,
+        "model.trunk.num_recycles=1",
+        "model/esm=node_and_edge",
+        f"model.esm.name={write_esm(tmp_path / 'esm')}",
+    ]
+    made = [*plain, *parts, f"trainer.accumulate={accumulate}"]
+    train([*made, "trainer.max_steps=5", f"out={tmp_path / 'whole'}"])
+    train([*made, "trainer.max_steps=2", f"out={tmp_path / 'out'}"])
+    train([f"resume={tmp_path / 'out/checkpoints/last.ckpt'}", "trainer.max_steps=5"])
+    assert_same_weights(tmp_path / "whole", tmp_path / "out")
