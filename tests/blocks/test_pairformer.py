@@ -32,9 +32,10 @@ def test_without_nodes_it_is_algorithm_17_up_to_line_5(name, changes):
 
 
 def test_both_have_the_same_pair_track():
-    block("pairformer_noseq", **SIZES).pair_track.load_state_dict(
-        block("pairformer", num_heads=3, **SIZES).pair_track.state_dict()
-    )
+    alone, both = block("pairformer_noseq", **SIZES), block("pairformer", num_heads=3, **SIZES)
+    alone.pair_track.load_state_dict(both.pair_track.state_dict())
+    edge, mask = state().edge, state().edge_mask
+    assert torch.equal(alone.pair_track(edge, mask), both.pair_track(edge, mask))
 
 
 @pytest.mark.parametrize(("name", "own"), [("pairformer", {"num_heads": 3}), ("pairformer_noseq", {})])

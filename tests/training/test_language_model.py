@@ -41,7 +41,10 @@ def test_they_come_back_as_they_were(esm, tmp_path):
 
 
 def test_the_hash_is_known_before_the_first_call(esm, tmp_path):
-    load_module(ours(tmp_path / "a.ckpt", module(esm))).model.esm.check(torch.device("cpu"))
+    language = load_module(ours(tmp_path / "a.ckpt", saved := module(esm))).model.esm.language
+    language.check(torch.device("cpu"))
+    assert language.identity() == saved.model.esm.identity()
+    assert language._loaded is None
 
 
 def test_other_weights_in_the_folder_are_refused(esm, tmp_path):
