@@ -2,9 +2,14 @@
 
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA
+from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
 from app.ops.triangle_multiplication.reference import Direction
+
+FUSED_FROM = 256
+"""Residues from which on `auto` takes cuEquivariance's kernels: below, torch's are faster. Not measured."""
 
 
 def describe(
@@ -23,14 +28,30 @@ def describe(
     return Call(edge.device.type, edge.dtype, edge.shape[1], widths, gradient)
 
 
+def limit_of_cuequivariance(call: Call) -> str | None:
+    outer, inner = call.widths
+    if outer != inner or outer % 32:
+        return f"takes edges as wide inside as outside, a width that 32 divides, not {outer} and {inner}"
+    return None
+
+
 triangle_multiplication = Operation(
     "triangle_multiplication",
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "chunked"),
+        Backend(
+            "cuequivariance",
+            "cuequivariance",
+            devices=(NVIDIA,),
+            dtypes=FLOATS,
+            shortest=shortest_in_cuequivariance("CUEQ_TRIMUL_FALLBACK_THRESHOLD"),
+            limit=limit_of_cuequivariance,
+            **CUEQUIVARIANCE,
+        ),
     ],
     describe=describe,
-    order=lambda call: ("torch",),
+    order=lambda call: ("cuequivariance", "torch") if call.length >= FUSED_FROM else ("torch",),
 )
 
 __all__ = ["Direction", "triangle_multiplication"]
