@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 
 
 def attended(q, k, v, bias, present, scale):
-    logits = scale * q @ k.mT + bias
-    return logits.masked_fill(~present, -1e9).softmax(-1) @ v
+    logits = (scale * q @ k.mT + bias).float()
+    return logits.masked_fill(~present, -1e9).softmax(-1).to(v.dtype) @ v
 
 
 class Trifast:
