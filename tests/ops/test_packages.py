@@ -76,13 +76,23 @@ class FlashAttention:
         q, k, v = (x.float().transpose(1, 2) for x in (q, k, v))
         return ((softmax_scale * q @ k.mT).softmax(-1) @ v).transpose(1, 2).to(dtype)
 
+    @staticmethod
+    def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None):
+        assert q.dtype in (torch.float16, torch.bfloat16) and cu_seqlens_q.dtype == torch.int32
+        lengths = cu_seqlens_q.diff().tolist()
+        assert max_seqlen_q == max_seqlen_k == max(lengths)
+        outs = []
+        for one in zip(*(x.float().transpose(0, 1).split(lengths, dim=1) for x in (q, k, v)), strict=True):
+            outs.append(attended(*one, 0.0, torch.ones(1, dtype=bool), q.shape[-1] ** -0.5).transpose(0, 1))
+        return torch.cat(outs).to(q.dtype)
+
 
 STAND_INS = {"trifast": Trifast, "cuequivariance_torch": CuEquivariance, "flash_attn": FlashAttention}
 CASES = [
     (name, backend.name)
     for name, operation in HERE.items()
     for backend in operation.backends.values()
-    if backend.optional and name != "esm_attention"
+    if backend.optional
 ]
 
 
