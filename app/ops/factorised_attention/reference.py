@@ -38,6 +38,7 @@ def factorised_attention(
     width, num_points, dtype = q.shape[-1], q_points.shape[-2], v.dtype
     given = q, k, v, bias_left, bias_right, value_left, value_right, point_weight
     q, k, v, bias_left, bias_right, value_left, value_right, point_weight = (x.to(q_points.dtype) for x in given)
+    frames = frame.centred(frames, node_mask)  # nothing depends on the origin, far from which float32 loses digits
     pair_bias = torch.einsum("bihr,bjhr->bhij", bias_left, bias_right)
     logits = torch.einsum("bihc,bjhc->bhij", q, k) * (3 * width) ** -0.5 + 3**-0.5 * pair_bias
 
