@@ -171,7 +171,6 @@ def call(dtype: torch.dtype, length: int, *widths: int) -> Call:
         ("triangle_attention", "trifast", call(torch.float32, 300, 24, 4), "width 16, 32, 64 or 128, not 24"),
         ("triangle_attention", "trifast", call(torch.bfloat16, 4096, 32, 4), "counts in 32 bits"),
         ("triangle_attention", "cuequivariance", call(torch.float32, 300, 32, 4), None),
-        ("triangle_attention", "cuequivariance", call(torch.float32, 100, 32, 4), "takes 101 to any number"),
         ("triangle_attention", "cuequivariance", call(torch.float32, 300, 64, 4), "up to 32 that 4 divides, not 64"),
         ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 64, 4), None),
         ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 20, 4), "up to 128 that 8 divides, not 20"),
@@ -192,6 +191,18 @@ def test_limits(monkeypatch, name, backend, asked, told):
     assert reason is None if told is None else told in reason
 
 
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("triangle_attention", "CUEQ_TRIATTN_FALLBACK_THRESHOLD"),
+        ("pair_bias_attention", "CUEQ_TRIATTN_FALLBACK_THRESHOLD"),
+        ("triangle_multiplication", "CUEQ_TRIMUL_FALLBACK_THRESHOLD"),
+    ],
+)
+def test_cuequivariance_begins_where_its_variable_says(name, variable):
+    assert HERE[name].backends["cuequivariance"].shortest == shortest_in_cuequivariance(variable)
+
+
 def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
     monkeypatch.delenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", raising=False)
     assert shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD") == 101
@@ -206,3 +217,11 @@ def test_widened_widths_are_those_that_a_call_tells():
     operation = HERE["factorised_attention"]
     for dtype, expected in [(torch.float32, (16 + 24 + 2 + 1, 16 + 36 + 64)), (torch.bfloat16, (16 + 72 + 2 + 3, 116))]:
         assert operation.describe(**cast(operation.example(3), CPU, dtype)).widths == expected
+
+
+def test_triangle_multiplication_is_described_in_the_precision_of_its_products():
+    operation = HERE["triangle_multiplication"]
+    given = cast(operation.example(3), CPU, torch.float32)
+    assert operation.describe(**given).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert operation.describe(**given).dtype == torch.bfloat16
