@@ -10,6 +10,8 @@ import torch
 
 from app.errors import UserError
 
+CPU, MPS, NVIDIA = "cpu", "mps", "cuda"  # types of torch's devices
+
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -43,6 +45,14 @@ def full_precision(device: torch.device | str) -> AbstractContextManager:
 def under_autocast(device: torch.device) -> bool:
     """Whether autocast is on there, so that operations bring their inputs to one type by themselves."""
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The type in which a layer that takes the tensor computes: autocast's where autocast is on, else the tensor's."""
+    kind = tensor.device.type
+    if under_autocast(tensor.device) and tensor.dtype != torch.float64:  # which autocast leaves alone
+        return torch.get_autocast_dtype(kind)
+    return tensor.dtype
 
 
 def choose_dtype(precision: Precision, device: torch.device, key: str = "precision") -> torch.dtype:

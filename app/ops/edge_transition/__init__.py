@@ -1,3 +1,3 @@
-from app.ops.edge_transition.reference import edge_transition
+from app.ops.edge_transition.chunked import edge_transition
 
 __all__ = ["edge_transition"]
