@@ -9,7 +9,7 @@ from app.devices import compute_dtype, full_precision
 from app.ops.edge_transition import kernels
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import node_terms
-from app.ops.edge_transition.tiles import Tile, forward_tile
+from app.ops.edge_transition.tiles import Tile, forward_tile, precision
 
 
 def edge_transition(
@@ -95,11 +95,6 @@ def launch_forward(
             num_warps=tile.warps,
         )
     return result
-
-
-def precision() -> str:
-    """How products of float32 are made: in full, unless torch was told that TensorFloat32 will do."""
-    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 _ALIGNED = 16

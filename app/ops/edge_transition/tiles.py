@@ -1,8 +1,29 @@
-"""How large the blocks are in which the fused edge transition works: measured once, not tuned at run time."""
+"""What the fused edge transition takes, and how large the blocks are in which it works: measured, not tuned at run time."""
 
 from typing import NamedTuple
 
 import torch
+
+from app.ops.backend import Call
+
+WIDEST = 256, 512
+"""c_z and hidden width: a tile with all its hidden layer lives in the registers of one multiprocessor."""
+
+
+def limit(call: Call) -> str | None:
+    """Why the fused kernel cannot serve a call, or None."""
+    if call.dtype == torch.float32 and precision() == "ieee":
+        return "computes float32 in TensorFloat32, which torch.set_float32_matmul_precision has not allowed"
+    if any(width % 16 for width in call.widths):
+        return f"wants widths that are multiples of 16, not {call.widths}"
+    if any(width > widest for width, widest in zip(call.widths, WIDEST, strict=True)):
+        return f"takes edges of at most {WIDEST[0]} and hidden layers of at most {WIDEST[1]}, not {call.widths}"
+    return None
+
+
+def precision() -> str:
+    """How Triton is to multiply float32: in full, unless torch was told that TensorFloat32 will do."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 class Tile(NamedTuple):
