@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from app.devices import NVIDIA, compute_dtype
-from app.ops.backend import FLOATS, Backend, Call
+from app.ops.backend import HALF, Backend, Call
 from app.ops.edge_transition.tiles import limit
 from app.ops.select import Operation, wants_gradient
 
@@ -27,7 +27,7 @@ edge_transition = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "chunked"),
-        Backend("triton", "fused", devices=(NVIDIA,), dtypes=FLOATS, limit=limit, packages=("triton",),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=HALF, limit=limit, packages=("triton",),
                 modules=("triton",), install="comes with torch for CUDA on Linux"),
     ],
     describe=describe,

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from app.devices import CPU, compute_dtype, full_precision
 from app.ops.edge_transition.reference import EPSILON
-from app.ops.edge_transition.split import node_terms
+from app.ops.edge_transition.split import Part, add_up, chunks, node_terms
 
 PAIRS_IN_CACHE = 512
 """Pairs of a chunk on a CPU: two hidden layers of 384 in float32 are 1.5 MiB, the L2 cache of one core."""
@@ -52,10 +52,10 @@ class PairMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask):
         ctx.save_for_backward(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask)
-        chunks = _Chunks(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
         out = edge.new_empty(*edge.shape[:3], len(w3))
-        for part in chunks:
-            last = chunks.last(part, *chunks.hidden(part)[1:])
+        for part in _chunks(edge):
+            last = layers.last(part, *layers.hidden(part)[1:])
             normed = F.layer_norm(last.to(mask.dtype), last.shape[-1:], norm_weight, norm_bias, EPSILON)
             out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
         return out
@@ -64,16 +64,16 @@ class PairMLP(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask = ctx.saved_tensors
-        chunks = _Chunks(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
         c_z, shape = edge.shape[-1], w3.shape[:1]
         grad_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
         sums = [torch.zeros_like(x, dtype=mask.dtype) for x in (first_i, first_j, last_i, last_j)]
         sum_first_i, sum_first_j, sum_last_i, sum_last_j = sums
         grads = [torch.zeros_like(x, dtype=mask.dtype) for x in (w1, w2, b2, w3, norm_weight, norm_bias)]
         grad_w1, grad_w2, grad_b2, grad_w3, grad_norm_weight, grad_norm_bias = grads
-        for part in chunks:
-            first, second, residual = chunks.hidden(part)
-            last = chunks.last(part, second, residual).to(mask.dtype)
+        for part in _chunks(edge):
+            first, second, residual = layers.hidden(part)
+            last = layers.last(part, second, residual).to(mask.dtype)
             _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
             above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
             above, *of_norm = torch.ops.aten.native_layer_norm_backward(
@@ -82,7 +82,7 @@ class PairMLP(torch.autograd.Function):
             grad_norm_weight += of_norm[0]
             grad_norm_bias += of_norm[1]
             above = above.to(edge.dtype)
-            chunks.add_up(part, above, sum_last_i, sum_last_j)
+            add_up(part, above.view(*edge[part].shape[:3], -1), sum_last_i, sum_last_j)
             _accumulate(grad_w3[:, :c_z], above, residual)
             _accumulate(grad_w3[:, c_z:], above, second[:, c_z:])
 
@@ -92,32 +92,24 @@ class PairMLP(torch.autograd.Function):
             _accumulate(grad_w2, above, first)
             grad_b2 += above.sum(0, dtype=mask.dtype)
             above = torch.ops.aten.threshold_backward(above @ w2, first, 0)
-            chunks.add_up(part, above, sum_first_i, sum_first_j)
-            _accumulate(grad_w1, above, chunks.edges(part))
+            add_up(part, above.view(*edge[part].shape[:3], -1), sum_first_i, sum_first_j)
+            _accumulate(grad_w1, above, layers.edges(part))
             grad_edge[part] = into_edge.addmm_(above, w1).view_as(grad_edge[part])
         of_terms = [x.to(edge.dtype) for x in sums]
         of_layers = [x.to(edge.dtype) for x in grads[:4]]
         return grad_edge, *of_terms, *of_layers, grad_norm_weight, grad_norm_bias, None
 
 
-Part = tuple[slice, slice]
-"""Examples and rows of a chunk: several examples, or rows of one."""
+def _chunks(edge: Tensor) -> Iterator[Part]:
+    return chunks(*edge.shape[:2], PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU)
 
 
-class _Chunks:
-    """The pairs of a batch in chunks, and the layers over one of them, [pairs, width]."""
+class _Layers:
+    """The layers over the pairs of one chunk, [pairs, width]."""
 
     def __init__(self, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3):
         self.edge, self.w1, self.w2, self.b2, self.w3 = edge, w1, w2, b2, w3
         self.first_i, self.first_j, self.last_i, self.last_j = first_i, first_j, last_i, last_j
-        self.pairs = PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU
-
-    def __iter__(self) -> Iterator[Part]:
-        size, length = self.edge.shape[:2]
-        examples, rows = max(1, self.pairs // length**2), max(1, min(length, self.pairs // length))
-        for example in range(0, size, examples):
-            for row in range(0, length, rows):
-                yield slice(example, example + examples), slice(row, row + rows)
 
     def edges(self, part: Part) -> Tensor:
         return self.edge[part].reshape(-1, self.edge.shape[-1])
@@ -133,12 +125,6 @@ class _Chunks:
         c_z = residual.shape[-1]
         last = _of_pairs(part, self.last_i, self.last_j).addmm_(residual, self.w3[:, :c_z].mT)
         return last.addmm_(second[:, c_z:], self.w3[:, c_z:].mT)
-
-    def add_up(self, part: Part, grad: Tensor, of_i: Tensor, of_j: Tensor) -> None:
-        """The gradient of a chunk's terms, added to those of its nodes."""
-        grad = grad.view(*self.edge[part].shape[:3], -1)
-        of_i[part] = grad.sum(2, dtype=of_i.dtype)
-        of_j[part[0]] += grad.sum(1, dtype=of_j.dtype)
 
 
 def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Edge transition in one kernel (`kernels.py`): edges are read once, written once, and the hidden layers stay on the chip."""
+"""Edge transition in Triton (`kernels.py`): edges are read once, written once, and the hidden layers stay on the chip.
+
+The backward pass is made of two such kernels, which leave what the weights' gradients are products of in memory, for one
+chunk of pairs at a time: sums over all pairs are what cuBLAS does best, and inside a kernel they would take atomics.
+"""
 
 import torch
 import triton
@@ -8,8 +12,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from app.devices import compute_dtype, full_precision
 from app.ops.edge_transition import kernels
 from app.ops.edge_transition.reference import EPSILON
-from app.ops.edge_transition.split import node_terms
-from app.ops.edge_transition.tiles import Tile, forward_tile, precision
+from app.ops.edge_transition.split import add_up, chunks, node_terms
+from app.ops.edge_transition.tiles import NARROWEST, PAIRS_AT_ONCE, Tile, backward_tile, forward_tile
 
 
 def edge_transition(
@@ -47,10 +51,8 @@ def pair_mlp(
     mask: Tensor,
 ) -> Tensor:
     """Shapes and formula as of `chunked.PairMLP`."""
-    return launch_forward(
-        edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask,
-        forward_tile(edge.dtype, len(w2)),
-    )  # fmt: skip
+    given = edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
+    return launch_forward(*given, forward_tile(len(w2)))
 
 
 @pair_mlp.register_fake
@@ -58,43 +60,167 @@ def _(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_
     return edge.new_empty(*edge.shape[:3], len(w3))
 
 
+@torch.library.custom_op("trunkline::pair_mlp_backward", mutates_args=())
+def pair_mlp_backward(
+    grad: Tensor,
+    edge: Tensor,
+    first_i: Tensor,
+    first_j: Tensor,
+    last_i: Tensor,
+    last_j: Tensor,
+    w1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    w3: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    mask: Tensor,
+) -> list[Tensor]:
+    """Gradients of all arguments of `pair_mlp` but the mask."""
+    given = grad, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
+    return launch_backward(*given, backward_tile(len(w2)), PAIRS_AT_ONCE)
+
+
+@pair_mlp_backward.register_fake
+def _(grad, *given):
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in given[:-1]]
+
+
+pair_mlp.register_autograd(
+    lambda ctx, grad: (*pair_mlp_backward(grad, *ctx.saved_tensors), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
+
+
 def launch_forward(
     edge: Tensor, first_i: Tensor, first_j: Tensor, last_i: Tensor, last_j: Tensor, w1: Tensor, w2: Tensor, b2: Tensor,
     w3: Tensor, norm_weight: Tensor, norm_bias: Tensor, mask: Tensor, tile: Tile,
 ) -> Tensor:  # fmt: skip
     """`pair_mlp` with a given tile."""
-    c_z, hidden, out = edge.shape[-1], len(w2), len(w3)
-    edges = edge.reshape(-1, c_z)
-    result = edge.new_empty(*edge.shape[:3], out)
-    block_c, block_o = triton.next_power_of_2(c_z), triton.next_power_of_2(out)
-    vectors = (x.contiguous() for x in (first_i, first_j, last_i, last_j))
+    terms = first_i, first_j, last_i, last_j
+    shape = _Shape(tile, edge.shape[-1], len(w2), len(w3))
+    edges, result = edge.reshape(-1, shape.c_z), edge.new_empty(*edge.shape[:3], shape.out)
     with torch.cuda.device_of(edge):
         kernels.forward_kernel[(triton.cdiv(len(edges), tile.pairs),)](
-            _described(edges, tile.pairs, block_c),
-            *vectors,
-            _described(w1, tile.hidden, block_c),
-            _described(w2, tile.step, tile.hidden),
-            b2.contiguous(),
-            _described(w3, block_o, tile.step),
-            _described(w3[:, :c_z], block_o, block_c),
+            shape.edges(edges),
+            *(term.contiguous() for term in terms),
+            *shape.weights(w1, w2, b2, w3),
             norm_weight.contiguous(),
             norm_bias.contiguous(),
             mask.contiguous(),
-            _described(result.view(-1, out), tile.pairs, block_o),
+            shape.outs(result.view(-1, shape.out)),
             len(edges),
             edge.shape[1],
             EPSILON,
-            hidden=hidden,
-            out=out,
-            BLOCK_M=tile.pairs,
-            BLOCK_H=tile.hidden,
-            BLOCK_K=tile.step,
-            BLOCK_O=block_o,
-            STAGES=tile.stages,
-            PRECISION=precision(),
-            num_warps=tile.warps,
+            **shape.constants,
+            out=shape.out,
+            BLOCK_O=shape.block_out,
         )
     return result
+
+
+def launch_backward(
+    grad: Tensor, edge: Tensor, first_i: Tensor, first_j: Tensor, last_i: Tensor, last_j: Tensor, w1: Tensor, w2: Tensor,
+    b2: Tensor, w3: Tensor, norm_weight: Tensor, norm_bias: Tensor, mask: Tensor, tile: Tile, pairs_at_once: int,
+) -> list[Tensor]:  # fmt: skip
+    """`pair_mlp_backward` with a given tile, so many pairs at a time."""
+    terms = [term.contiguous() for term in (first_i, first_j, last_i, last_j)]
+    norm_weight = norm_weight.contiguous()
+    shape = _Shape(tile, edge.shape[-1], len(w2), len(w3))
+    size, length = edge.shape[:2]
+    there, back = shape.weights(w1, w2, b2, w3), shape.weights_of_backward(w1, w2, w3)
+    grad_edge = edge.new_empty(edge.shape)
+    of_terms = [torch.zeros_like(term, dtype=torch.float32) for term in terms]
+    of_layers = [torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (w1, w2, b2, w3)]
+    of_w1, of_w2, of_b2, of_w3 = of_layers
+    of_norm = [torch.zeros(shape.out, device=edge.device) for _ in range(2)]
+    for part in chunks(size, length, pairs_at_once):
+        edges, above, present = (x[part].reshape(-1, x.shape[-1]) for x in (edge, grad, mask[..., None]))
+        pairs, tiles = len(edges), triton.cdiv(len(edges), tile.pairs)
+        first, second, grad_first, grad_second = (edge.new_empty(pairs, shape.hidden) for _ in range(4))
+        grad_last, sums = edge.new_empty(pairs, shape.out), norm_weight.new_empty(2, tiles, shape.out)
+        with torch.cuda.device_of(edge):
+            kernels.remake_kernel[(tiles,)](
+                shape.outs(above),
+                shape.edges(edges),
+                *terms,
+                *there,
+                norm_weight,
+                present.contiguous(),
+                shape.blocks(first),
+                shape.steps(second),
+                shape.outs(grad_last),
+                *sums,
+                (part[0].start * length + part[1].start) * length,
+                pairs,
+                length,
+                EPSILON,
+                **shape.constants,
+                out=shape.out,
+                BLOCK_O=shape.block_out,
+            )
+            kernels.backward_kernel[(tiles,)](
+                shape.outs(grad_last),
+                shape.steps(first),
+                shape.blocks(second),
+                *back,
+                shape.steps(grad_first),
+                shape.blocks(grad_second),
+                shape.edges(grad_edge[part].view(-1, shape.c_z)),
+                **shape.constants,
+            )
+        for total, by_tile in zip(of_norm, sums, strict=True):
+            total += by_tile.sum(0)
+        rows = (*edge[part].shape[:3], -1)
+        add_up(part, grad_first.view(rows), of_terms[0], of_terms[1])
+        add_up(part, grad_last.view(rows), of_terms[2], of_terms[3])
+        of_w1 += grad_first.mT @ edges
+        of_w2 += grad_second.mT @ first
+        of_b2 += grad_second.sum(0, dtype=torch.float32)
+        of_w3 += grad_last.mT @ second
+        of_w3[:, : shape.c_z] += grad_last.mT @ edges  # the residual
+    return [grad_edge, *(x.to(edge.dtype) for x in (*of_terms, *of_layers)), *of_norm]
+
+
+class _Shape:
+    """Widths of the operation, sides of its blocks, and matrices described in such blocks."""
+
+    def __init__(self, tile: Tile, c_z: int, hidden: int, out: int):
+        self.tile, self.c_z, self.hidden, self.out = tile, c_z, hidden, out
+        self.block_edge, self.block_out = (max(NARROWEST, triton.next_power_of_2(width)) for width in (c_z, out))
+        self.constants = {
+            "hidden": hidden, "BLOCK_M": tile.pairs, "BLOCK_H": tile.hidden, "BLOCK_K": tile.step, "STAGES": tile.stages,
+            "num_warps": tile.warps,
+        }  # fmt: skip
+
+    def edges(self, matrix: Tensor) -> TensorDescriptor:
+        return _described(matrix, self.tile.pairs, self.block_edge)
+
+    def outs(self, matrix: Tensor) -> TensorDescriptor:
+        return _described(matrix, self.tile.pairs, self.block_out)
+
+    def blocks(self, matrix: Tensor) -> TensorDescriptor:
+        return _described(matrix, self.tile.pairs, self.tile.hidden)
+
+    def steps(self, matrix: Tensor) -> TensorDescriptor:
+        return _described(matrix, self.tile.pairs, self.tile.step)
+
+    def weights(self, w1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor) -> tuple:
+        return (
+            _described(w1, self.tile.hidden, self.block_edge),
+            _described(w2, self.tile.step, self.tile.hidden),
+            b2.contiguous(),
+            _described(w3, self.block_out, self.tile.step),
+            _described(w3[:, : self.c_z], self.block_out, self.block_edge),
+        )
+
+    def weights_of_backward(self, w1: Tensor, w2: Tensor, w3: Tensor) -> tuple:
+        return (
+            _described(w1, self.tile.step, self.block_edge),
+            _described(w2, self.tile.hidden, self.tile.step),
+            _described(w3, self.block_out, self.tile.hidden),
+            _described(w3[:, : self.c_z], self.block_out, self.block_edge),
+        )
 
 
 _ALIGNED = 16
@@ -102,7 +228,7 @@ _ALIGNED = 16
 
 
 def _described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """A matrix to be read in blocks [rows, columns], copied first where its rows are not as they must be."""
+    """A matrix to be gone through in blocks [rows, columns]; a copy where its rows are not as they must be."""
     aligned = matrix.data_ptr() % _ALIGNED == 0 and matrix.stride(0) * matrix.itemsize % _ALIGNED == 0
     if matrix.stride(1) != 1 or not aligned:
         matrix = matrix.clone(memory_format=torch.contiguous_format)
