@@ -1,6 +1,7 @@
 """Every number that the original Multiflow left in ../shared/legacy_multiflow, one test an entry."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,14 @@ def test_no_entry_is_left_untested(read, folder):
 def forward(read, checkpoint):
     """Outputs, and what every submodule gave."""
     model, seen = checkpoint.module.model, {}
+
+    def see(theirs, module, inputs, output):
+        if theirs.startswith("edge_transition"):  # the original masks after the module
+            output = module.forward(*inputs[:-1], torch.ones_like(inputs[-1]))
+        seen[theirs] = output
+
     hooks = [
-        model.get_submodule(ours).register_forward_hook(
-            lambda module, inputs, output, theirs=theirs: seen.__setitem__(theirs, output)
-        )
-        for theirs, ours in MODULES.items()
+        model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()
     ]
     with torch.no_grad():
         prediction = model(batch(read["forward"]))
