@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from app.devices import CPU, compute_dtype, full_precision, multiplies_faster_in
+from app.devices import CPU, compute_dtype, full_precision, multiplies_bfloat16_fast
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import Part, add_up, chunks, node_terms
 from app.ops.select import wants_gradient
@@ -35,12 +35,13 @@ def edge_transition(
     """As the reference; beside edge and result, memory for one chunk.
 
     For the backward pass a CPU keeps the hidden layers, since it would take a third longer to make them again (and
-    checkpointing spares it them all); elsewhere nothing is kept. A CPU with slow products in half precision makes them
-    in float32.
+    checkpointing spares it them all); elsewhere nothing is kept. A CPU whose products in half precision are slow makes
+    them in float32.
     """
     dtype = compute_dtype(edge)
     on_cpu = edge.device.type == CPU
-    inside = torch.float32 if on_cpu and dtype.itemsize < 4 and not multiplies_faster_in(dtype) else dtype
+    slow = on_cpu and (dtype == torch.float16 or (dtype == torch.bfloat16 and not multiplies_bfloat16_fast()))
+    inside = torch.float32 if slow else dtype
     with full_precision(edge.device):
         node = node.to(inside)
         first, second, last = ((weight.to(inside), bias.to(inside)) for weight, bias in (first, second, last))
