@@ -67,10 +67,10 @@ def compare(
     judge = run(
         operation.function("reference"), cast(given, torch.device("cpu"), torch.float64, all_of_it=True), backward
     )
-    values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
+    values = max(largest_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
         return Errors(values, None, "")
-    by_argument = {key: _error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
+    by_argument = {key: largest_error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
     worst = max(by_argument, key=by_argument.__getitem__)
     return Errors(values, by_argument[worst], worst)
 
@@ -88,8 +88,7 @@ def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_
 
 def run(function: Callable, arguments: dict[str, Any], backward: bool = True) -> Result:
     """Outputs, and gradients of their product with fixed random numbers with respect to all but masks, by name."""
-    leaves: dict[str, Tensor] = {}
-    given = {name: _leaf(name, value, leaves) for name, value in arguments.items()} if backward else arguments
+    given, leaves = with_leaves(arguments) if backward else (arguments, {})
     with torch.set_grad_enabled(backward):
         out = function(**given)
         outputs = list(out) if isinstance(out, tuple) else [out]
@@ -102,6 +101,12 @@ def run(function: Callable, arguments: dict[str, Any], backward: bool = True) ->
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
     return Result([o.detach() for o in outputs], made)
+
+
+def with_leaves(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments with every tensor but masks made a leaf that has a gradient, and those leaves by their names."""
+    leaves: dict[str, Tensor] = {}
+    return {name: _leaf(name, value, leaves) for name, value in arguments.items()}, leaves
 
 
 def _weighed(outputs: list[Tensor]) -> Tensor:
@@ -140,7 +145,7 @@ def _mapped_by_name(function: Callable[[str, Tensor], Any], name: str, value: An
     return value
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
+def largest_error(found: Tensor, expected: Tensor) -> float:
     """Largest difference as a share of the largest expected entry; infinite where anything is not finite."""
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     if found.shape != expected.shape:
