@@ -66,6 +66,15 @@ def choices() -> list[Choice]:
     return list(_chosen.values())
 
 
+def told(made: Sequence[Choice]) -> list[str]:
+    """Lines for the log: which backends serve, and what `auto` passed over and why."""
+    if not made:
+        return []
+    listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
+    reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
+    return [f"kernels ({made[0].call}): {listed}", *reasons]
+
+
 class Operation:
     """A function with several backends. Called with the operation's arguments, it calls the chosen one with them."""
 
