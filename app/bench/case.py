@@ -114,11 +114,31 @@ def under(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
 
 
 def largest_difference(found: Outputs, expected: Outputs) -> float:
-    """The largest difference anywhere, in the unit of the outputs. NaN is infinite."""
-    pairs = [(found[name].double().cpu(), expected[name].double().cpu()) for name in expected]
-    return max(torch.nan_to_num((one - other).abs(), nan=torch.inf).max().item() for one, other in pairs)
+    """The largest difference anywhere, in the unit of the outputs. What is not finite is infinitely far."""
+    return max(_differences(found, expected).values())
 
 
 def largest_share(found: Outputs, expected: Outputs) -> float:
-    """The largest difference anywhere as a share of the largest number expected anywhere."""
-    return largest_difference(found, expected) / max(value.abs().max().item() for value in expected.values())
+    """The largest difference anywhere as a share of the largest entry expected anywhere."""
+    return largest_difference(found, expected) / max(_sizes(expected).values())
+
+
+def largest_share_of_each(found: Outputs, expected: Outputs) -> float:
+    """The largest difference as a share of the largest entry expected of the same tensor.
+
+    A gradient that is 0 but for rounding has no size of its own; none counts as smaller than a millionth of the largest.
+    """
+    sizes = _sizes(expected)
+    least = 1e-6 * max(sizes.values())
+    return max(off / max(sizes[name], least) for name, off in _differences(found, expected).items())
+
+
+def _differences(found: Outputs, expected: Outputs) -> dict[str, float]:
+    pairs = {name: (found[name].double().cpu(), expected[name].double().cpu()) for name in expected}
+    return {
+        name: torch.nan_to_num((one - other).abs(), nan=torch.inf).max().item() for name, (one, other) in pairs.items()
+    }
+
+
+def _sizes(expected: Outputs) -> dict[str, float]:
+    return {name: value.abs().max().item() for name, value in expected.items()}

@@ -30,8 +30,8 @@ def describe(device: torch.device) -> dict[str, str]:
     about["kernels"] = str(select.settings()).replace("'", "")
     about["environment"] = ", ".join(f"{name}={value}" for name, value in environment.report().items())
     about["precision"] = (
-        f"float32 products: {torch.get_float32_matmul_precision()}"
-        f", TF32 in cuDNN: {'on' if torch.backends.cudnn.allow_tf32 else 'off'}"
+        f"float32 products {torch.get_float32_matmul_precision()}, in cuDNN"
+        f" {'TF32' if torch.backends.cudnn.allow_tf32 else 'float32'}"
     )
     return about
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.bench.case import AUTO, REFERENCE, Case, Job, Outputs, Point, Sizes
+from app.bench.case import AUTO, REFERENCE, Case, Job, Outputs, Point, Sizes, largest_share_of_each
 from app.devices import CPU, MPS, NVIDIA
 from app.ops import select
-from app.ops.check import cast, largest_error, with_leaves
+from app.ops.check import cast, with_leaves
 from app.ops.select import Operation
 
 TRAIN = "-train"
@@ -63,7 +63,7 @@ def job(operation: Operation, backward: bool, point: Point) -> Job:
     return Job(
         run=lambda backend: given.run(function(backend)),
         outputs=outputs,
-        error=lambda found, expected: max(largest_error(found[name], expected[name]) for name in expected),
+        error=largest_share_of_each,
         refuses=lambda backend: None if backend == AUTO else operation.backends[backend].refuses(call),
         batch=lambda backend: point.size,
     )

@@ -67,10 +67,10 @@ def compare(
     judge = run(
         operation.function("reference"), cast(given, torch.device("cpu"), torch.float64, all_of_it=True), backward
     )
-    values = max(largest_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
+    values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
         return Errors(values, None, "")
-    by_argument = {key: largest_error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
+    by_argument = {key: _error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
     worst = max(by_argument, key=by_argument.__getitem__)
     return Errors(values, by_argument[worst], worst)
 
@@ -145,7 +145,7 @@ def _mapped_by_name(function: Callable[[str, Tensor], Any], name: str, value: An
     return value
 
 
-def largest_error(found: Tensor, expected: Tensor) -> float:
+def _error(found: Tensor, expected: Tensor) -> float:
     """Largest difference as a share of the largest expected entry; infinite where anything is not finite."""
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     if found.shape != expected.shape:
