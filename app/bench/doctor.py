@@ -48,6 +48,18 @@ class Row:
 class Trial:
     """What the other process found."""
 
+    status: str  # ok; wrong: beyond app.ops.check.BOUNDS; failed: raised or crashed; unavailable: its package; not here
+    reason: str = ""
+    max_error: float | None = None  # against float64, in the first dtype that it has, by the measure of app.ops.check
+    max_grad_error: float | None = None
+    seconds: dict[int, float | None] = field(default_factory=dict)  # of the forward pass by length; None: not measured
+    chosen_by_auto: dict[str, list[int]] = field(default_factory=dict)  # dtype -> lengths of these, in inference
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the other process found."""
+
     status: str
     reason: str = ""
     errors: Errors | None = None
