@@ -32,22 +32,6 @@ class Row:
     backend: str
     package: str | None  # what it needs, if anything
     version: str | None
-    status: (
-        str  # ok; wrong: beyond app.ops.check.BOUNDS; failed: raised or crashed; unavailable: not installed; not here
-    )
-    reason: str = ""
-    max_error: float | None = (
-        None  # against the reference in float64, in the first dtype that it has: see app.ops.check
-    )
-    max_grad_error: float | None = None
-    seconds: dict[int, float | None] = field(default_factory=dict)  # of the forward pass by length; None: not measured
-    chosen_by_auto: dict[str, list[int]] = field(default_factory=dict)  # dtype -> lengths of these, in inference
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What the other process found."""
-
     status: str  # ok; wrong: beyond app.ops.check.BOUNDS; failed: raised or crashed; unavailable: its package; not here
     reason: str = ""
     max_error: float | None = None  # against float64, in the first dtype that it has, by the measure of app.ops.check
@@ -83,11 +67,11 @@ def examine(device: str, lengths: Sequence[int] = LENGTHS) -> Iterator[Row]:
 
 
 def _absent(backend: Backend, device: str) -> Trial | None:
-    if reason := backend.absent():
-        return Trial(UNAVAILABLE, reason)
     if backend.devices is not None and device not in backend.devices:
         needs = "an NVIDIA GPU" if backend.devices == (NVIDIA,) else " or ".join(backend.devices)
         return Trial(NOT_HERE, f"needs {needs}")
+    if reason := backend.absent():
+        return Trial(UNAVAILABLE, reason)
     return None
 
 
@@ -123,7 +107,8 @@ def _row(operation: Operation, backend: Backend, trial: Trial, chosen: dict[str,
 def attempt(operation: str, name: str, device: str, lengths: Sequence[int]) -> Trial:
     """Errors of values and gradients in each dtype that is used on the device, then times of the forward pass."""
     op = select.operations()[operation]
-    backend, example = op.backends[name], op.example(PROBE_LENGTH, seed=1)
+    backend = op.backends[name]
+    example = op.example(max(PROBE_LENGTH, backend.shortest), seed=1)
     served, refused, first = [], "", None
     for dtype in dtypes_of(device):
         call = dataclasses.replace(op.describe(**example), device=device, dtype=dtype, backward=backend.backward)

@@ -9,6 +9,9 @@ from rich.table import Column, Table
 from app.bench.case import AUTO, REFERENCE
 from app.bench.run import Row
 
+WIDTH = 150
+"""Columns of the terminal that tables are made for, whatever it has: figures cut short are of no use."""
+
 TOLERATED = 1.1
 """`auto` may take so many times as long as the best backend before it is said to have chosen wrongly."""
 

@@ -30,7 +30,7 @@ def bench(
     from app.bench.cases import checked, standard  # torch: only for commands that need it
     from app.bench.machine import describe
     from app.bench.run import Request, measured
-    from app.bench.table import best, choices, table
+    from app.bench.table import WIDTH, best, choices, table
     from app.devices import choose
 
     chosen = choose(device, "--device")
@@ -52,10 +52,9 @@ def bench(
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(table(rows))
+    Console(width=WIDTH).print(table(rows))
     for line in [*choices(rows, chose), *best(rows)]:
-        console.print(line)
+        print(line)
 
 
 def _dtype(name: str, device) -> str:

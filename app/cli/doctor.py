@@ -26,6 +26,7 @@ def doctor(
     """
     from app.bench.doctor import LENGTHS, WRONG, examine  # torch: only for commands that need it
     from app.bench.machine import describe
+    from app.bench.table import WIDTH
     from app.devices import choose
 
     chosen = choose(device, "--device")
@@ -37,11 +38,10 @@ def doctor(
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
     else:
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(_table(rows, LENGTHS))
+        Console(width=WIDTH).print(_table(rows, LENGTHS))
         for row in rows:
             if row.reason:
-                console.print(f"{row.op} {row.backend}: {row.reason}", markup=False)
+                print(f"{row.op} {row.backend}: {row.reason}")
     if any(row.status == WRONG for row in rows):
         raise typer.Exit(1)
 
