@@ -4,6 +4,7 @@ from functools import cache
 
 from app.bench import esm, longest, models, operation, sampling
 from app.bench.case import LEGACY, Case
+from app.config.compose import options
 from app.config.keys import did_you_mean
 from app.devices import NVIDIA
 from app.errors import UserError
@@ -53,4 +54,7 @@ def checked(case: str, recipe: str | None = None) -> str:
             raise UserError(f"--only {case}: only {', '.join(OF_A_RECIPE)} take a recipe: --only {name}")
         return name
     chosen = own or recipe
+    known = options()["recipe"]
+    if chosen and chosen not in known:
+        raise UserError(f"recipe {chosen}: {did_you_mean(chosen, known)}the recipes are {', '.join(known)}")
     return f"{name}:{chosen}" if chosen and chosen != LEGACY else name

@@ -19,9 +19,10 @@ _PERTURBATION = 0.02
 scale while the layers that start at zero, behind which errors would hide, do not stay there."""
 
 
-def recipe_of(name: str, *overrides: str) -> Recipe:
-    """A recipe as it is. Raises UserError for an unknown one."""
-    return parse_recipe(compose("train", [f"recipe={name}", *overrides]))
+def recipe_of(name: str) -> Recipe:
+    """A recipe as it is. Raises UserError for one that is not valid."""
+    config = compose("train", [f"recipe={name}"])
+    return parse_recipe({key: config[key] for key in Recipe.model_fields if key in config})
 
 
 def model_of(recipe: Recipe) -> CodesignModel:
