@@ -9,6 +9,9 @@ from typing import Any
 from app.config.keys import one_line
 from app.errors import UserError
 
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["app.bench.measure", "app.bench.doctor"])
+
 
 class Failed(Exception):
     """What went wrong in the other process, in words."""
@@ -17,8 +20,9 @@ class Failed(Exception):
 class Apart:
     """`with Apart() as apart: apart(function, *arguments)`: every call in the same other process.
 
-    It starts with the first call, as a fresh interpreter, and again with the next one after a crash. Arguments and
-    results are pickled; `function` is one of a module. Raises UserError where that did, Failed for all else.
+    It starts with the first call, and again with the next one after a crash: forked from a process that has imported
+    everything and run nothing, since imports take seconds. Arguments and results are pickled; `function` is one of a
+    module. Raises UserError where that did, Failed for all else.
     """
 
     def __init__(self):
@@ -31,7 +35,7 @@ class Apart:
         self._close()
 
     def __call__(self, function: Callable, *arguments: Any) -> Any:
-        self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"))
+        self._pool = self._pool or ProcessPoolExecutor(1, _CONTEXT)
         try:
             value, error = self._pool.submit(_attempt, function, arguments).result()
         except BrokenProcessPool:
