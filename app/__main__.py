@@ -24,7 +24,7 @@ cli.add_typer(data_app, name="data")
 cli.add_typer(recipes_app, name="recipes")
 cli.command()(demo)
 cli.command(cls=ManyValues)(bench)
-cli.command()(doctor)
+cli.command(cls=ManyValues)(doctor)
 
 
 def main(arguments: list[str]) -> int | None:

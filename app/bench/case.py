@@ -134,10 +134,11 @@ def largest_share_of_each(found: Outputs, expected: Outputs) -> float:
 
 
 def _differences(found: Outputs, expected: Outputs) -> dict[str, float]:
-    pairs = {name: (found[name].double().cpu(), expected[name].double().cpu()) for name in expected}
-    return {
-        name: torch.nan_to_num((one - other).abs(), nan=torch.inf).max().item() for name, (one, other) in pairs.items()
-    }
+    def off(one: Tensor, other: Tensor) -> float:
+        difference = (one.double().cpu() - other.double().cpu()).abs()
+        return difference.nan_to_num(nan=torch.inf, posinf=torch.inf).max().item()
+
+    return {name: off(found[name], expected[name]) for name in expected}
 
 
 def _sizes(expected: Outputs) -> dict[str, float]:

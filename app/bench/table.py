@@ -1,12 +1,13 @@
 """The rows for people: next to the reference, and by length which backend is the best."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from app.bench.case import AUTO, REFERENCE
+from app.bench.operation import TRAIN
 from app.bench.run import Row
 
 WIDTH = 150
@@ -44,18 +45,22 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def best(rows: Iterable[Row]) -> list[str]:
-    """For every place with backends besides the reference and `auto`: which is the fastest, and how `auto` compares."""
+def best(rows: Sequence[Row], chose: Sequence[str]) -> list[str]:
+    """Where others than the reference and `auto` were measured: which is the fastest, and how `auto` compares."""
     found = []
-    for (case, dtype, length, _), group in groupby(rows, key=_place):
+    taken = {_place(row): words for row, words in zip(rows, chose, strict=True) if row.backend == AUTO}
+    for place, group in groupby(rows, key=_place):
         seconds = {row.backend: row.seconds for row in group if row.seconds is not None}
         others = {name: value for name, value in seconds.items() if name != AUTO}
         if len(others) < 2 or AUTO not in seconds:
             continue
         name = min(others, key=others.__getitem__)
         ratio = seconds[AUTO] / others[name]
-        told = f"{case} {dtype} {length}: {name} is best, {duration(others[name])}; auto {duration(seconds[AUTO])}"
-        found.append(told + (f": TOO SLOW, {ratio:.2f} times the best" if ratio > TOLERATED else ""))
+        told = f"{_said(place)}: {name} is best, {duration(others[name])}; auto {duration(seconds[AUTO])}"
+        if ratio > TOLERATED:
+            same = f"{place[0].removesuffix(TRAIN)} {name}" == taken[place]
+            told += f", {ratio:.2f} times as long" + (" for the same backend" if same else ": TOO SLOW")
+        found.append(told)
     return found
 
 
@@ -64,7 +69,7 @@ def choices(rows: Sequence[Row], chose: Sequence[str]) -> list[str]:
     by_choice: dict[str, list[str]] = {}
     for row, words in zip(rows, chose, strict=True):
         if row.backend == AUTO and words:
-            by_choice.setdefault(words, []).append(f"{row.case} {row.dtype} {row.length}")
+            by_choice.setdefault(words, []).append(_said(_place(row)))
     return [f"auto took {words} in {', '.join(places)}" for words, places in by_choice.items()]
 
 
@@ -83,6 +88,10 @@ def size(megabytes: float | None) -> str:
 
 def _place(row: Row) -> tuple[str, str, int, str]:
     return row.case, row.dtype, row.length, row.device
+
+
+def _said(place: tuple) -> str:
+    return " ".join(map(str, place[:3]))
 
 
 def _ratio(above: float | None, below: float | None, form: str) -> str:

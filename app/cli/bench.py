@@ -53,7 +53,7 @@ def bench(
         print()
         return
     Console(width=WIDTH).print(table(rows))
-    for line in [*choices(rows, chose), *best(rows)]:
+    for line in [*choices(rows, chose), *best(rows, chose)]:
         print(line)
 
 

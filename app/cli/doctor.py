@@ -18,6 +18,7 @@ _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "red"}
 
 def doctor(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Residues to time at; 64 128 256 512.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list of rows.")] = False,
 ) -> None:
     """Try every backend of every operation here: does it run, is it right, how fast is it, would `auto` choose it.
@@ -33,12 +34,13 @@ def doctor(
     notes = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
     for name, words in describe(chosen).items():
         notes.print(f"{name}: {words}")
-    rows = list(examine(chosen.type))
+    lengths = tuple(length or LENGTHS)
+    rows = list(examine(chosen.type, lengths))
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
     else:
-        Console(width=WIDTH).print(_table(rows, LENGTHS))
+        Console(width=WIDTH).print(_table(rows, lengths))
         for row in rows:
             if row.reason:
                 print(f"{row.op} {row.backend}: {row.reason}")

@@ -15,12 +15,13 @@ class ManyValues(TyperCommand):
 def spread(arguments: list[str], repeatable: set[str]) -> list[str]:
     """The name of a repeatable option in front of each of the values that follow it."""
     spelled: list[str] = []
-    current, values = None, 0
+    current, given = None, False
     for argument in arguments:
         if argument.startswith("-"):
-            current, values = (argument if argument in repeatable else None), 0
+            name, equals, _ = argument.partition("=")
+            current, given = (name if name in repeatable else None), bool(equals)
         elif current is not None:
-            spelled += [current] * (values > 0)
-            values += 1
+            spelled += [current] * given
+            given = True
         spelled.append(argument)
     return spelled
