@@ -55,7 +55,7 @@ def test_an_unknown_device_is_one_line():
 
 
 def test_it_runs_where_only_what_it_needs_is_installed(tmp_path):
-    """The whole command, on all operations; packages that only reading structures or language models need are not there."""
+    """The whole command, on all operations, without what only structure files, training or language models need."""
     for name in ("biotite", "faesm", "transformers", "lightning"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not installed here')\n")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
