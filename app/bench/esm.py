@@ -1,6 +1,6 @@
 """The language model by itself: ESM-2's shape with random weights, since how fast it is does not depend on them.
 
-`max_error` is the largest difference of a residue's last hidden state, a normed one, from the reference in float32.
+`max_error` is the largest difference of residues' last hidden states, which are normed, from the reference in float32.
 """
 
 from collections.abc import Iterator
@@ -9,12 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from app.bench.case import AUTO, REFERENCE, Case, Job, Outputs, Point, Sizes, largest_difference
+from app.bench.case import AUTO, OF_MODELS, REFERENCE, Case, Job, Outputs, Point, Sizes, largest_difference
+from app.bench.proteins import noisy_batch
+from app.chem.residues import AATYPES_WITH_X
 from app.devices import CPU, MPS, NVIDIA
 from app.errors import UserError
+from app.flow.settings import FlowSettings
 from app.model.esm import backends
 from app.model.esm.folder import EsmConfig, EsmFolder
-from app.model.esm.settings import PUBLISHED, EsmSize
+from app.model.esm.language import LanguageModel
+from app.model.esm.settings import PUBLISHED, EsmSettings, EsmSize
 
 SHAPE = "esm2_650m"
 _SCALE = 0.02  # standard deviation of the weights
@@ -26,43 +30,60 @@ def cases() -> list[Case]:
         MPS: Sizes((128,)),
         NVIDIA: Sizes((256, 512, 1024), ("float32", "bfloat16", "float16"), batch=8),
     }
-    return [Case("esm", esm_job, lambda device: [REFERENCE, AUTO], sizes)]
+    return [Case("esm", esm_job, _backends, sizes, OF_MODELS)]
+
+
+def _backends(device: str) -> list[str]:
+    return [REFERENCE, AUTO, *(("torch", "flash_attn") if device == NVIDIA else ())]
 
 
 def esm_job(point: Point) -> Job:
-    """Raises UserError where no package is installed that runs it."""
-    size, device = PUBLISHED[SHAPE][1], point.torch_device
-    folder = EsmFolder(Path(SHAPE), _config(size), vocabulary=())
-    weights = dict(_weights(folder.config))
-    made: dict[tuple[str, torch.dtype], torch.nn.Module] = {}
-    source = torch.Generator().manual_seed(2)
-    inputs = _SCALE * torch.randn(point.size, point.length + 2, size.width, generator=source)  # <cls> and <eos> as well
-    attended = torch.ones(inputs.shape[:2], dtype=torch.bool, device=device)
+    """The reference is transformers with all attention maps written out; all others run FAPLM where it is installed."""
+    config = _config(PUBLISHED[SHAPE][1])
+    weights = dict(_weights(config))
+    batch = noisy_batch(point.length, point.size, FlowSettings()).to(point.torch_device)
+    made: dict[tuple[str, torch.dtype], RandomLanguageModel] = {}
 
-    def model(backend: str, dtype: torch.dtype) -> torch.nn.Module:
-        package = "transformers" if backend == REFERENCE else _best_package()
-        if (package, dtype) not in made:
-            made[package, dtype] = backends.build(package, folder, weights, device, dtype)
-        return made[package, dtype]
-
-    @torch.no_grad()
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
-        given = inputs.to(device, dtype)
-        out = model(backend, dtype)(
-            inputs_embeds=given, attention_mask=attended, output_hidden_states=True, return_dict=True
-        )
-        return {"hidden": backends.unpacked(out.hidden_states[-1], attended)}
+        package = "transformers" if backend == REFERENCE or _absent("faplm") else "faplm"
+        if (package, dtype) not in made:
+            made[package, dtype] = RandomLanguageModel(config, weights, package, dtype)
+        model = made[package, dtype]
+        model.release()
+        return {"hidden": model(batch, point.torch_device).hidden[-1]}
 
-    return Job(run, run, largest_difference, batch=lambda backend: point.size)
+    return Job(
+        run=run,
+        outputs=run,
+        error=largest_difference,
+        refuses=lambda backend: _absent("transformers"),
+        batch=lambda backend: point.size,
+    )
 
 
-def _best_package() -> str:
-    """FAPLM where it can be imported, as the recipes have it."""
+class RandomLanguageModel(LanguageModel):
+    """One that is read from no folder."""
+
+    def __init__(self, config: EsmConfig, weights: dict[str, Tensor], package: str, dtype: torch.dtype):
+        precision = str(dtype).removeprefix("torch.")
+        super().__init__(EsmSettings(name=SHAPE, size=config.size, backend=package, precision=precision))
+        self._files = EsmFolder(Path(SHAPE), config, _VOCABULARY), weights
+        self._sha256 = "random"
+
+    def _found(self) -> tuple[EsmFolder, dict[str, Tensor]]:
+        return self._files
+
+
+def _absent(package: str) -> str | None:
+    """Why it cannot be run, or None."""
     try:
-        backends.refuse_absent("faplm")
-    except UserError:
-        return "transformers"
-    return "faplm"
+        backends.refuse_absent(package)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+_VOCABULARY = ("<cls>", "<pad>", "<eos>", "<unk>", *AATYPES_WITH_X, *"BUZO.-", "<null_1>", "<mask>")
 
 
 def _config(size: EsmSize) -> EsmConfig:
@@ -73,7 +94,7 @@ def _config(size: EsmSize) -> EsmConfig:
         hidden_size=size.width,
         num_attention_heads=size.heads,
         intermediate_size=4 * size.width,
-        vocab_size=33,
+        vocab_size=len(_VOCABULARY),
     )
 
 

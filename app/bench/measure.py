@@ -38,25 +38,19 @@ class Timed:
 def times(point: Point, backends: Sequence[str], repeats: int) -> list[Timed]:
     """Speed and errors of backends side by side, and by turns."""
     job = case_of(point.case).job(point)
-    try:
-        with _exactly():
-            judged = _by(REFERENCE, job.outputs, REFERENCE, torch.float32)
-    except Exception as error:
-        judged, lacking = None, told(error)
-        found = [Timed(REFERENCE, job.batch(REFERENCE), fault=lacking)]
-        backends = [name for name in backends if name != REFERENCE or point.torch_dtype != torch.float32]
-    else:
-        found = []
+    found = {}
+    judged, fault = _judged(job)
     _release(point)
-    found += [_compared(job, point, name, judged) for name in backends]
+    for name in backends:
+        found[name] = _compared(job, point, name, judged, fault)
     del judged
     _release(point)
-    calls = {one.backend: partial(_by, one.backend, job.run, one.backend) for one in found if one.fault is None}
-    seconds = medians(calls, point.torch_device, repeats)
+    calls = {name: partial(_by, name, job.run, name) for name, one in found.items() if one.fault is None}
+    seconds = {name: job.seconds(name, taken) for name, taken in medians(calls, point.torch_device, repeats).items()}
     _release(point)
     return [
-        replace(one, seconds=job.seconds(one.backend, seconds[one.backend])) if one.backend in seconds else one
-        for one in found
+        replace(one, batch=job.batch(name), seconds=seconds[name]) if name in seconds else one
+        for name, one in found.items()
     ]
 
 
@@ -72,23 +66,42 @@ def peak(point: Point, backend: str) -> int:
     return memory.peak_bytes(lambda: _by(backend, job.run, backend), point.torch_device)
 
 
-def _compared(job: Job, point: Point, backend: str, judged: Outputs | None) -> Timed:
-    """A backend's errors; a run of it, so that all is loaded that it needs."""
-    nothing = Timed(backend, job.batch(backend))
+def _judged(job: Job) -> tuple[Outputs | None, str | None]:
+    """The reference's outputs in float32, or why there are none."""
+    if reason := job.refuses(REFERENCE):
+        return None, reason
+    try:
+        with _exactly():
+            return _by(REFERENCE, job.outputs, REFERENCE, torch.float32), None
+    except Exception as error:
+        return None, told(error)
+
+
+def _compared(job: Job, point: Point, backend: str, judged: Outputs | None, fault: str | None) -> Timed:
+    """A backend's errors, found by running it, so that afterwards all is loaded that it needs.
+
+    judged: what it is compared with; None where that failed, and `fault` says why.
+    """
+    nothing = Timed(backend, point.size)
     if reason := job.refuses(backend):
         return replace(nothing, fault=reason, refused=True)
-    itself = backend == REFERENCE and point.torch_dtype == torch.float32
+    judge = backend == REFERENCE and point.torch_dtype == torch.float32
+    if judge and judged is None:
+        return replace(nothing, fault=fault)
     try:
         with select.using(kernels(backend)):
-            found = judged if itself else job.outputs(backend, point.torch_dtype)
+            error = 0.0 if judge else _error(job, job.outputs(backend, point.torch_dtype), judged)
             job.run(backend)
             chose = ", ".join(sorted({f"{one.operation} {one.backend}" for one in select.choices()}))
-        error = None if judged is None else job.error(found, judged)
-    except UserError as error:
-        return replace(nothing, fault=str(error), refused=True)
-    except Exception as error:
-        return replace(nothing, fault=told(error))
-    return replace(nothing, batch=job.batch(backend), max_error=error, chose=chose)
+    except UserError as refusal:
+        return replace(nothing, fault=str(refusal), refused=True)
+    except Exception as failure:
+        return replace(nothing, fault=told(failure))
+    return replace(nothing, max_error=error, chose=chose)
+
+
+def _error(job: Job, found: Outputs, judged: Outputs | None) -> float | None:
+    return None if judged is None else job.error(found, judged)
 
 
 def _by(backend: str, function: Callable, *arguments: Any) -> Any:
