@@ -94,3 +94,11 @@ def test_names_of_parameters_do_not_depend_on_the_backend(recipe):
             config = compose("train", [f"recipe={recipe}"])
             names.append(list(CodesignModule({k: v for k, v in config.items() if k not in RUN_KEYS}).state_dict()))
     assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("recipe", ["multiflow_legacy", "pairformer_heavy", "linear_memory", "pair_bias_light"])
+def test_modules_say_which_operations_they_call(recipe):
+    module = checkpoint(recipe)
+    with select.using(KernelSettings()), torch.no_grad():
+        module.model(noisy_batch(2, 5, given=0, missing=0))
+        assert select.used_by(module) == {choice.operation for choice in select.choices()}
