@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from app.config.compose import chosen_groups, compose, typed_overrides
     from app.config.diff import differences
     from app.config.validate import parse
-    from app.devices import choose
+    from app.devices import choose, choose_dtype
     from app.errors import UserError
     from app.model.esm.settings import LanguageHere
     from app.sampling.choice import choose_sampler
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)
+    precision = str(choose_dtype(request.precision, device)).removeprefix("torch.")
     from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
 
     module = load_module(request.ckpt, device, language)
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     named = "sampler" in chosen_groups(arguments)
     typed = [key.removeprefix("sampler.") for key in typed_overrides(arguments) if key.startswith("sampler.")]
     sampler = choose_sampler(trained, section, named, typed, request.task)
-    print(f"{request.task.value} with sampler {sampler.name} on {device}", flush=True)
+    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
 

@@ -23,6 +23,7 @@ class Prepared:
         self.cuda_graph = False  # whether `sample` is to capture its steps
         self.draws_in_inference = getattr(model, "draws_in_inference", False)
         self.has_sequence_head = getattr(model, "has_sequence_head", True)
+        self.fixed = getattr(model, "fixed", None)
 
     def __call__(self, *args, **kwargs) -> Prediction:
         with self.at_its_precision():

@@ -66,14 +66,14 @@ def sample(
              "chain_idx": chain_idx, "res_idx": res_idx}  # fmt: skip
     ready = model if isinstance(model, Prepared) else prepared(model, cuda_graph=False)
     start = prepare(task, sampler, seed, lengths, torch.device(device or ready.device), given)
+    rows = times(sampler, task, steps, start.res_mask.device)
     with ready.at_its_precision():
-        return _run(Step(ready, start, task, sampler), steps, keep_path, on_step)
+        return _run(Step(ready, start, task, sampler, rows[0]), rows, keep_path, on_step)
 
 
-def _run(step: Step, steps: int, keep_path: bool, on_step: Callable[[int], None] | None) -> Trajectory:
+def _run(step: Step, rows: Tensor, keep_path: bool, on_step: Callable[[int], None] | None) -> Trajectory:
     """The loop. Nothing in it waits for the device: what steps read lies there, what they make stays or is sent off."""
-    model, start, sampler = step.model, step.start, step.sampler
-    rows = times(sampler, step.task, steps, start.res_mask.device)
+    model, start, steps = step.model, step.start, len(rows)
     draws = start.draws.uniform_ahead(steps - 1, *step.draws, ahead=1 if model.draws_in_inference else None)
     path, clean = Recorder(keep_path, steps + 1), Recorder(keep_path, steps)
     advance = Replayed(step, model.stop_capturing) if model.cuda_graph else step
@@ -88,7 +88,7 @@ def _run(step: Step, steps: int, keep_path: bool, on_step: Callable[[int], None]
         path.add(*point[:3])
         if on_step is not None:
             on_step(call + 1)
-    seen = (rows[-2], seen_tokens) if sampler.stale_final_call else (rows[-1], point.tokens)
+    seen = (rows[-2], seen_tokens) if step.sampler.stale_final_call else (rows[-1], point.tokens)
     with _own_numbers(model, start):
         designs = step.finish(point, *seen)
     clean.add(*designs)

@@ -1,7 +1,6 @@
 """One step of a run: a model call and the Euler step after it, as a function of tensors alone."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from app.chem.residues import MASK_TOKEN, NUM_TOKENS
 from app.devices import full_precision
 from app.flow import rotations, tokens, translations
 from app.sampling.inputs import Start, Task, refuse_without_head
+from app.sampling.prepared import Prepared
 from app.sampling.schedule import Moment, moment
 from app.sampling.settings import SamplerSettings
 from app.types import Frames, NoisyBatch, Prediction
@@ -44,11 +44,14 @@ class Step:
     row: of `schedule.times`. uniform: what `draws` says the tokens need, or None.
     """
 
-    def __init__(self, model: Callable[..., Prediction], start: Start, task: Task, sampler: SamplerSettings):
+    def __init__(self, model: Prepared, start: Start, task: Task, sampler: SamplerSettings, first_row: Tensor):
         self.model, self.start, self.task, self.sampler = model, start, task, sampler
         moves = start.tokens_move if sampler.given_tokens_as_one_hot else start.moves
         self._logits_stay = (~moves & start.res_mask.bool())[..., None]
         self._given_logits = F.one_hot(start.given_tokens, NUM_TOKENS).float()
+        self._fixed: dict[str, Any] = {}
+        if (fixed := model.fixed) is not None:  # what the model makes of all that no step changes
+            self._fixed = {"fixed": fixed(self._batch(self.begin(), moment(first_row)))}
 
     @property
     def draws(self) -> tuple[int, ...]:
@@ -82,27 +85,28 @@ class Step:
         return Clean(frames.trans, frames.rotmats, aatypes)
 
     def _predict(self, point: Point, now: Moment) -> Prediction:
-        start = self.start
-        size = len(start.res_mask)
-        prediction = self.model(
-            NoisyBatch(
-                res_mask=start.res_mask,
-                diffuse_mask=start.diffuse_mask,
-                chain_idx=start.chain_idx,
-                res_idx=start.res_idx,
-                so3_t=now.structure_t.expand(size, 1),
-                r3_t=now.structure_t.expand(size, 1),
-                cat_t=now.token_t.expand(size, 1),
-                trans_t=point.trans,
-                rotmats_t=point.rotmats,
-                aatypes_t=point.tokens,
-                trans_sc=point.trans_sc,
-                aatypes_sc=point.logits_sc,
-            )
-        )
+        prediction = self.model(self._batch(point, now), **self._fixed)
         if prediction.pred_logits is None:
             refuse_without_head(self.task)
         return prediction
+
+    def _batch(self, point: Point, now: Moment) -> NoisyBatch:
+        start = self.start
+        size = len(start.res_mask)
+        return NoisyBatch(
+            res_mask=start.res_mask,
+            diffuse_mask=start.diffuse_mask,
+            chain_idx=start.chain_idx,
+            res_idx=start.res_idx,
+            so3_t=now.structure_t.expand(size, 1),
+            r3_t=now.structure_t.expand(size, 1),
+            cat_t=now.token_t.expand(size, 1),
+            trans_t=point.trans,
+            rotmats_t=point.rotmats,
+            aatypes_t=point.tokens,
+            trans_sc=point.trans_sc,
+            aatypes_sc=point.logits_sc,
+        )
 
     def _euler_step(
         self, point: Point, now: Moment, estimate: Frames, logits: Tensor | None, uniform: Tensor | None
