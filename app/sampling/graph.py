@@ -46,7 +46,8 @@ class Replayed:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._clean, after = self.step(Point(*point), row, uniform)
+                clean, after = self.step(Point(*point), row, uniform)
+                self._clean = Clean(*(value.clone() for value in clean))  # some may lie in what is written over next
                 for buffer, value in zip(point, after, strict=True):
                     buffer.copy_(value)
         except torch.OutOfMemoryError:

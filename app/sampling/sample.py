@@ -81,16 +81,20 @@ def _run(step: Step, rows: Tensor, keep_path: bool, on_step: Callable[[int], Non
     point = step.begin()
     path.add(*point[:3])
     for call in range(steps - 1):
-        seen_tokens = point.tokens.clone()  # a replay writes over its point
+        before = point.tokens.clone()  # a replay writes over its point
         with _own_numbers(model, start):
-            estimate, point = advance(point, rows[call], next(draws) if model.has_sequence_head else None)
+            uniform = next(draws) if model.has_sequence_head else None
+            estimate, point = advance(point, rows[call], uniform)
         clean.add(*estimate)
         path.add(*point[:3])
         if on_step is not None:
             on_step(call + 1)
-    seen = (rows[-2], seen_tokens) if step.sampler.stale_final_call else (rows[-1], point.tokens)
+    # The last call is a step of which the estimate alone counts.
+    aatypes = point.tokens.clone()
+    row, seen = (rows[-2], before) if step.sampler.stale_final_call else (rows[-1], aatypes)
     with _own_numbers(model, start):
-        designs = step.finish(point, *seen)
+        estimate, _ = advance(point._replace(tokens=seen), row, uniform)
+    designs = step.designs(estimate, aatypes)
     clean.add(*designs)
     path.add(*designs)
     if on_step is not None:

@@ -75,13 +75,12 @@ class Step:
         clean = Clean(prediction.pred_trans, prediction.pred_rotmats, prediction.pred_aatypes)
         return clean, Point(frames.trans, frames.rotmats, aatypes, estimate.trans, logits)
 
-    def finish(self, point: Point, row: Tensor, seen_tokens: Tensor) -> Clean:
-        """The designs, by a last model call. seen_tokens: those that it is shown."""
-        prediction = self._predict(point._replace(tokens=seen_tokens), moment(row))
-        chosen = prediction.pred_aatypes
+    def designs(self, estimate: Clean, aatypes: Tensor) -> Clean:
+        """What a run ends with: the last call's estimate, and tokens drawn on the way, where the sampler keeps them."""
+        chosen = estimate.tokens
         if self.sampler.sequence == "sampled":
-            chosen = torch.where(point.tokens == MASK_TOKEN, chosen, point.tokens)
-        frames, aatypes = self.start.keep_given(Frames(prediction.pred_rotmats, prediction.pred_trans), chosen)
+            chosen = torch.where(aatypes == MASK_TOKEN, chosen, aatypes)
+        frames, aatypes = self.start.keep_given(Frames(estimate.rotmats, estimate.trans), chosen)
         return Clean(frames.trans, frames.rotmats, aatypes)
 
     def _predict(self, point: Point, now: Moment) -> Prediction:

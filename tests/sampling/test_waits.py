@@ -1,5 +1,7 @@
 """The loop never waits for the device: on the stand-in of a Mac, every number that goes either way can be seen."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -52,10 +54,7 @@ def in_the_loop(traffic, **how) -> list[dict[str, int]]:
     seen = []
     model = tiny_model().to("mps")
     sample(model, on_step=lambda call: seen.append(dict(traffic.counts)), **how)
-    return [
-        {name: after[name] - before[name] for name in after}
-        for before, after in zip(seen, seen[1:], strict=False)
-    ]
+    return [{name: after[name] - before[name] for name in after} for before, after in pairwise(seen)]
 
 
 @every_task
