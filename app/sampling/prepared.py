@@ -10,7 +10,7 @@ from torch import nn
 from app.devices import Precision, choose_dtype, has_cuda_graphs
 from app.errors import UserError
 from app.model.compiled import Compiled
-from app.ops.select import prepare
+from app.ops import select
 from app.types import Prediction
 
 
@@ -64,9 +64,9 @@ def prepared(
     if cuda_graph is True and reason:
         raise UserError(f"cuda_graph=true: {reason}: set cuda_graph=auto or cuda_graph=false")
     ready.cuda_graph = cuda_graph is not False and not reason
-    if compile or ready.cuda_graph:
+    if (compile or ready.cuda_graph) and isinstance(model, nn.Module):
         for dtype in {torch.float32, ready.dtype}:
-            prepare(device, dtype, backward=False)
+            select.prepare(device, dtype, backward=False, used=select.used_by(model))
     if compile:
         ready.call = Compiled(model, device, lengths_vary=False, **how)
     return ready

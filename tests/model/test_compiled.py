@@ -8,7 +8,7 @@ import torch
 from app.devices import has_compiler
 from app.errors import UserError
 from app.model.compiled import Compiled, compile_in_place
-from app.ops.select import prepare
+from app.ops import select
 from tests.factories import noisy_batch, results, tiny_model, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -36,7 +36,8 @@ class Counting:
 @pytest.fixture(autouse=True)
 def _forget():
     """What other tests compiled does not count; what backends import is not for the compiler to see."""
-    prepare(CPU, torch.float32, backward=True)
+    for backward in (True, False):
+        select.prepare(CPU, torch.float32, backward, used=select.used_by(tiny_model()))
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
