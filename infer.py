@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     from app.config.compose import chosen_groups, compose, typed_overrides
     from app.config.diff import differences
     from app.config.validate import parse
-    from app.devices import choose
+    from app.devices import choose, choose_dtype
     from app.errors import UserError
     from app.model.esm.settings import LanguageHere
     from app.ops import select
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> int:
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)
+    precision = str(choose_dtype(request.precision, device)).removeprefix("torch.")
     environment.apply(settings)
     select.use(kernels)
     from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     named = "sampler" in chosen_groups(arguments)
     typed = [key.removeprefix("sampler.") for key in typed_overrides(arguments) if key.startswith("sampler.")]
     sampler = choose_sampler(trained, section, named, typed, request.task)
-    print(f"{request.task.value} with sampler {sampler.name} on {device}", flush=True)
+    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
 

@@ -176,12 +176,15 @@ def require(wanted: KernelSettings, device: torch.device, used: Collection[str])
 
 
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
-    """Try now what `auto` may choose there for the operations that are used, rather than inside a compiled model."""
+    """Import and try now what `auto` may choose there for the operations that are used: a compiler cannot do it."""
     for name in sorted(used):
         operation = operations()[name]
         for backend in operation.backends.values() if getattr(_settings, name) == "auto" else ():
-            served = backend.devices is None or device.type in backend.devices
-            if backend.optional and served and (backend.backward or not backward):
+            if backend.devices is not None and device.type not in backend.devices:
+                continue
+            if not backend.optional:
+                operation.function(backend.name)
+            elif backend.backward or not backward:
                 operation.fault(backend.name, device.type, dtype, backward)
 
 

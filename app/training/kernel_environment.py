@@ -43,7 +43,8 @@ class KernelEnvironment(Callback):
                 say(f"warning: {fault}")
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        select.prepare(module.device, _dtype(trainer), backward=True, used=select.used_by(module))
+        for backward in (True, False):  # self-conditioning needs no gradients
+            select.prepare(module.device, _dtype(trainer), backward, used=select.used_by(module))
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._end(module)
