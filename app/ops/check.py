@@ -93,8 +93,7 @@ def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_
 
 def run(function: Callable, arguments: dict[str, Any], backward: bool = True) -> Result:
     """Outputs, and gradients of their product with fixed random numbers with respect to all but masks, by name."""
-    leaves: dict[str, Tensor] = {}
-    given = {name: _leaf(name, value, leaves) for name, value in arguments.items()} if backward else arguments
+    given, leaves = with_leaves(arguments) if backward else (arguments, {})
     with torch.set_grad_enabled(backward):
         out = function(**given)
         outputs = list(out) if isinstance(out, tuple) else [out]
@@ -107,6 +106,12 @@ def run(function: Callable, arguments: dict[str, Any], backward: bool = True) ->
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
     return Result([o.detach() for o in outputs], made)
+
+
+def with_leaves(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments with every tensor but masks made a leaf that has a gradient, and those leaves by their names."""
+    leaves: dict[str, Tensor] = {}
+    return {name: _leaf(name, value, leaves) for name, value in arguments.items()}, leaves
 
 
 def _weighed(outputs: list[Tensor]) -> Tensor:

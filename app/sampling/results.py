@@ -56,8 +56,12 @@ class Results:
         designs: Sequence[Design],
         skipped: Sequence[Skipped] = (),
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ):
-        """Makes the folder with its first manifest. Raises UserError where it holds another run or cannot be made."""
+        """Makes the folder with its first manifest. dtype: what the network computes in.
+
+        Raises UserError where the folder holds another run or cannot be made.
+        """
         check_new(request.out)
         self.request, self.folder = request, request.out
         self.records: dict[str, dict[str, Any]] = {
@@ -86,6 +90,7 @@ class Results:
             },
             "checkpoint": _identity(request.ckpt),
             "device": str(device),
+            "precision": str(dtype).removeprefix("torch."),
         }
         self._tail = {"skipped": [{"input": one.input, "reason": one.reason} for one in skipped]}
         self.save()

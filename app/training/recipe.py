@@ -10,6 +10,7 @@ from app.devices import DeviceName
 from app.flow.settings import FlowSettings
 from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
+from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -76,8 +77,10 @@ class Recipe(_Settings):
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
     trainer: TrainerSettings = TrainerSettings()
+    kernels: KernelSettings = KernelSettings()
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
+    compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
 
 
 def parse_recipe(plain: dict) -> Recipe:

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from app import environment
 from app.config.compose import chosen_groups, compose, typed_overrides
 from app.config.diff import merge
 from app.config.entry import INTERRUPTED
 from app.config.keys import lookup
 from app.config.validate import parse
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
+from app.ops import select
+from app.ops.settings import OPERATIONS
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -42,13 +46,19 @@ class Plan:
     weights_boltz: Path | None = None
 
 
-def train(arguments: Sequence[str]) -> int:
-    """Run `train.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
+def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None) -> int:
+    """Run `train.py` with these arguments; its exit status.
+
+    settings: the section `environment` where the caller has read it already. Raises UserError for whatever the user can
+    mend.
+    """
+    settings = settings or environment.of_command_line(arguments)
     console.set_up()
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
     refuse_idle(arguments, module)
+    select.require(plan.recipe.kernels, torch.device(accelerator), select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
         module.model.esm.check(torch.device(accelerator))
         language = module.model.esm.identity()
@@ -57,7 +67,7 @@ def train(arguments: Sequence[str]) -> int:
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
-    trainer, received = fit(module, plan.folder, plan.resume)
+    trainer, received = fit(module, plan.folder, settings, plan.resume)
     return conclude(plan, trainer.global_step, received)
 
 
@@ -194,6 +204,8 @@ def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
     if not model.has_sequence_head:
         why = "this model has no sequence head"
         idle |= dict.fromkeys([f"loss.{name}" for name in LossSettings.model_fields if name.startswith("token_")], why)
+    used = select.used_by(model)
+    idle |= {f"kernels.{name}": "nothing in this model computes it" for name in OPERATIONS if name not in used}
     for key in typed_overrides(arguments):
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")

@@ -19,6 +19,8 @@ class FactorisedPointAttention(nn.Module):
     it would only repeat the bias of `out` (v), there is none.
     """
 
+    operations = ("factorised_attention",)
+
     def __init__(
         self,
         c_s: int,
