@@ -9,22 +9,23 @@ the keys are. Exit status: 0 if every design was made, 1 if some failed, 2 on ba
 """
 
 from app import environment
-
-environment.prepare()
-
-from app.config.entry import run  # noqa: E402 - torch may be imported from here on
+from app.config.entry import run
 
 
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
+    settings = environment.of_command_line(arguments)
+    environment.prepare(settings)
     from app.config.compose import chosen_groups, compose, typed_overrides
     from app.config.diff import differences
     from app.config.validate import parse
     from app.devices import choose
     from app.errors import UserError
     from app.model.esm.settings import LanguageHere
+    from app.ops import select
+    from app.ops.settings import KernelSettings
     from app.sampling.choice import choose_sampler
     from app.sampling.request import Request
     from app.sampling.results import check_new
@@ -33,9 +34,13 @@ def main(arguments: list[str]) -> int:
     config = compose("infer", arguments)
     section = config.pop("sampler")
     language = parse(LanguageHere, config.pop("esm"), "esm").model_dump(exclude_none=True)
+    kernels = parse(KernelSettings, config.pop("kernels"), "kernels")
+    config.pop("environment")
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)
+    environment.apply(settings)
+    select.use(kernels)
     from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
 
     module = load_module(request.ckpt, device, language)

@@ -9,10 +9,7 @@ that it names can be set as key=value, any group chosen as group=option.
 """
 
 from app import environment
-
-environment.prepare()
-
-from app.config.entry import run  # noqa: E402 - torch may be imported from here on
+from app.config.entry import run
 
 
 def main(arguments: list[str]) -> int:
@@ -22,9 +19,11 @@ def main(arguments: list[str]) -> int:
         groups = "\n".join(f"    {group}: {', '.join(names)}" for group, names in options().items())
         print(f"{__doc__}\nGroups and their options:\n{groups}")
         return 0
-    from app.training.run import train
+    settings = environment.of_command_line(arguments)
+    environment.prepare(settings)
+    from app.training.run import train  # imports torch
 
-    return train(arguments)
+    return train(arguments, settings)
 
 
 if __name__ == "__main__":

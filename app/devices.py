@@ -10,6 +10,8 @@ import torch
 
 from app.errors import UserError
 
+CPU, MPS, NVIDIA = "cpu", "mps", "cuda"  # types of torch's devices
+
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -1,26 +1,121 @@
-"""Environment variables that libraries read when they are imported, set before torch is. Imports no torch itself."""
+"""The environment that kernels find: variables that libraries read when they are imported, and TF32.
+
+Set before anything imports torch, of which this file imports nothing until then.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import Literal
 
-# Only where the user's shell says nothing: the shell wins.
-DEFAULTS = {
-    "PYTORCH_ENABLE_MPS_FALLBACK": "1",  # on a Mac, run on the CPU what the GPU backend lacks, rather than stop
-}
+from pydantic import BaseModel, ConfigDict, Field
 
-_origin: dict[str, str] = {}
+_Value = str | None
+_NO_FALLBACK = "0"  # the backend that was chosen is the one that runs, however short the chain
+
+DEAD = ("CUQUI_ENABLE_BF16", "CUEQ_DEFAULT_CONFIG", "CUEQ_DISABLE_AOT_TUNING")
+"""Variables that other projects set for cuEquivariance, and that it does not read; nor any that begins with CUEQUI_."""
 
 
-def prepare() -> None:
-    """Set the defaults. To be called before anything imports torch; calling it again changes nothing."""
-    for name, value in DEFAULTS.items():
-        if name not in os.environ:
+class Variables(BaseModel):
+    """Variables that exist, and that a library reads when it is loaded; None leaves one to the library."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    PYTORCH_ENABLE_MPS_FALLBACK: _Value = Field("1", description="on a Mac, run on the CPU what the GPU backend lacks")
+    PYTORCH_CUDA_ALLOC_CONF: _Value = None
+    NVIDIA_TF32_OVERRIDE: _Value = Field(None, description="0 forbids TF32 to every library")
+    CUEQ_TRIATTN_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
+    CUEQ_TRIMUL_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
+    CUEQ_ATTENTION_PAIR_BIAS_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
+    CUEQ_TORCH_COMPILE: _Value = None
+    CUEQ_TRIATTN_VALIDATE_KV_LENGTHS: _Value = None
+    CUEQ_TRITON_TUNING: _Value = Field(None, description="AOT or ONDEMAND")
+    CUEQ_TRITON_CACHE_DIR: _Value = None
+    CUEQ_TRITON_IGNORE_EXISTING_CACHE: _Value = None
+    TRIFAST_FORCE_TUNE: _Value = None
+    TRITON_CACHE_DIR: _Value = None
+
+
+class EnvironmentSettings(BaseModel):
+    """The section `environment` of a config. It belongs to the machine: no checkpoint keeps it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest", description="of float32 products; high is TF32 on NVIDIA GPUs"
+    )
+    variables: Variables = Variables()
+
+
+_origin: dict[str, str] = {}  # of each variable that was set here
+
+
+def prepare(settings: EnvironmentSettings | None = None) -> None:
+    """Set what the shell has not. To be called before anything imports torch; a later call changes what the first set,
+    as far as a library that is loaded already can still be reached."""
+    late = "torch" in sys.modules
+    for name, value in (settings or EnvironmentSettings()).variables.model_dump().items():
+        if name in os.environ and name not in _origin:
+            continue  # the shell's
+        if value is None:
+            if _origin.pop(name, None):
+                del os.environ[name]
+        elif os.environ.get(name) != value:
             os.environ[name] = value
-            _origin[name] = "default, but set after torch was imported" if "torch" in sys.modules else "default"
+            _origin[name] = "set, but after torch was imported" if late else "set"
+
+
+def of_command_line(arguments: Sequence[str]) -> EnvironmentSettings:
+    """The section `environment` of a command line, read before the rest so that torch can wait.
+
+    Raises UserError as composing does, as far as this section is concerned.
+    """
+    from app.config.compose import compose
+    from app.config.validate import parse
+
+    own = [text for text in arguments if text.partition("=")[0].split(".")[0] == "environment"]
+    return parse(EnvironmentSettings, compose("train", own, partial=True)["environment"], "environment")
+
+
+def apply(settings: EnvironmentSettings) -> None:
+    """What torch is told once it is there: the precision of float32 products."""
+    import torch
+
+    torch.set_float32_matmul_precision(settings.matmul_precision)
 
 
 def report() -> dict[str, str]:
-    """Each variable with its value and where that came from, for the log: `{"PYTORCH_...": "1 (default)"}`."""
-    return {name: f"{os.environ.get(name, 'unset')} ({_origin.get(name, 'shell')})" for name in DEFAULTS}
+    """Each variable that has a value, with where that came from, and torch's precision, for the log.
+
+    `{"PYTORCH_ENABLE_MPS_FALLBACK": "1 (set)", "matmul_precision": "highest"}`
+    """
+    found = {
+        name: f"{os.environ[name]} ({_origin.get(name, 'shell')})"
+        for name in Variables.model_fields
+        if name in os.environ
+    }
+    if "torch" in sys.modules:
+        found["matmul_precision"] = sys.modules["torch"].get_float32_matmul_precision()
+    return found
+
+
+def faults(settings: EnvironmentSettings) -> list[str]:
+    """What is not as the settings want it, and variables that do nothing, one line each."""
+    import torch
+
+    said = []
+    for name, value in settings.variables.model_dump().items():
+        now = os.environ.get(name)
+        if now != value and name in _origin:
+            said.append(f"{name} is {now}, not {value}: something changed it after it was set")
+        elif _origin.get(name, "set") != "set":
+            said.append(f"{name}={now} was set after torch was imported, which may have been too late")
+    if (precision := torch.get_float32_matmul_precision()) != settings.matmul_precision:
+        said.append(f"float32 products are computed with precision {precision}, not {settings.matmul_precision}")
+    for name in sorted(os.environ):
+        if name in DEAD or name.startswith("CUEQUI_"):
+            said.append(f"{name} is set, and nothing reads it")
+    return said

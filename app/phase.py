@@ -1,8 +1,9 @@
 """Whether a model is training right now, and values that depend on it: dropout rates, numbers of recycles.
 
-A run has one `Phase`, kept by the callback `app.training.run_phase.RunPhase` and shared by all modules of its model.
-Without a Trainer there is none, and `module.training` alone decides. With one, both must say so: `model.eval()` in the
-middle of a training step and validation that leaves the model in training mode are inference alike.
+A run has one `Phase`, kept by the callback `app.training.kernel_environment.KernelEnvironment` and shared by all
+modules of its model. Without a Trainer there is none, and `module.training` alone decides. With one, both must say so:
+`model.eval()` in the middle of a training step and validation that leaves the model in training mode are inference
+alike.
 """
 
 from dataclasses import dataclass

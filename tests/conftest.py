@@ -1,5 +1,6 @@
 """What every test has: one thread, fixed seeds, and `shared`, the folder of data beside the repository."""
 
+import os
 import random
 from pathlib import Path
 
@@ -11,6 +12,10 @@ environment.prepare()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels then run in Python; read when triton is imported
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ABSENT = "../shared is not there: it holds the reference numbers and structures that this test reads"
@@ -36,6 +41,8 @@ def shared() -> Path:
 def pytest_runtest_setup(item):
     if item.get_closest_marker("shared") and not SHARED.is_dir():
         pytest.skip(ABSENT)
+    if item.get_closest_marker("gpu") and not HAS_GPU:
+        pytest.skip("needs an NVIDIA GPU")
 
 
 @pytest.hookimpl(wrapper=True)

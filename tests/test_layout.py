@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Imports go from a line to the lines above it; within a line the packages do not know each other.
 LAYERS = [
     {"errors"},
-    {"config", "environment", "devices", "phase"},
+    {"config", "devices", "phase"},
+    {"environment"},
     {"chem"},
     {"types"},
     {"geometry"},

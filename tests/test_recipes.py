@@ -15,7 +15,7 @@ from app.training.module import CodesignModule
 from app.training.recipe import CallbacksSettings, LoggerSettings, OptimizerSettings, TrainerSettings, parse_recipe
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NOT_OF_A_RECIPE = ("out", "resume", "weights", "weights_boltz")
+NOT_OF_A_RECIPE = ("out", "resume", "weights", "weights_boltz", "environment")
 
 
 def options(group: str) -> list[str]:

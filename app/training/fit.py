@@ -5,16 +5,17 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from app import environment
 from app.config.keys import one_line
 from app.data.datamodule import ProteinDataModule
 from app.devices import choose
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
 from app.training.csv_log import CsvLog
 from app.training.interrupt import StopOnSignal
+from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
@@ -22,7 +23,6 @@ from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
-from app.training.run_phase import RunPhase
 from app.training.save_checkpoints import SaveCheckpoints
 
 
@@ -36,18 +36,19 @@ class Begin(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         plain = self.recipe.model_dump(mode="json")
         self.folder.begin(plain)
-        variables = ", ".join(f"{name}={value}" for name, value in environment.report().items())
-        say(f"on {module.device}, {self.recipe.trainer.precision}; {variables}")
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
                 logger.drop_after(self.metrics.logged_step)
 
 
-def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None) -> tuple[Trainer, int | None]:
+def fit(
+    module: CodesignModule, folder: RunFolder, environment: EnvironmentSettings, resumed: Opened | None = None
+) -> tuple[Trainer, int | None]:
     """Train until the recipe's end or a signal; the trainer and that signal, if there was one.
 
-    resumed: the checkpoint to go on from; its weights, optimizer and counters are restored.
+    environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
+    are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
     written, and where training diverges.
     """
@@ -60,7 +61,13 @@ def fit(module: CodesignModule, folder: RunFolder, resumed: Opened | None = None
 
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
-    callbacks = [RunPhase(), metrics, Begin(folder, recipe, metrics), stop, StopAfterEpochs(settings)]
+    callbacks = [
+        KernelEnvironment(recipe.kernels, environment),
+        metrics,
+        Begin(folder, recipe, metrics),
+        stop,
+        StopAfterEpochs(settings),
+    ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())

@@ -10,6 +10,7 @@ from app.devices import DeviceName
 from app.flow.settings import FlowSettings
 from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
+from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -76,6 +77,7 @@ class Recipe(_Settings):
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
     trainer: TrainerSettings = TrainerSettings()
+    kernels: KernelSettings = KernelSettings()
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
 

@@ -13,7 +13,7 @@ from app.errors import UserError
 from app.training.checkpoint import Opened
 from app.training.recipe import Recipe, parse_recipe
 
-RUN_KEYS = ("out", "resume", "weights", "weights_boltz")  # of a run, not of its recipe
+RUN_KEYS = ("out", "resume", "weights", "weights_boltz", "environment")  # of a run, not of its recipe
 
 
 def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
@@ -35,7 +35,7 @@ def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
         amended = amended | {
             "data": merge(_composed([f"data={amended['data']['kind']}"], name)["data"], amended["data"])
         }
-    for group in groups.keys() - {"recipe"}:
+    for group in groups.keys() - {"recipe", *RUN_KEYS}:
         section = lookup(sections, group.replace("/", "."))
         if group != "data" and not group.startswith("model/"):
             kept = lookup(amended, group.replace("/", "."))
@@ -44,7 +44,7 @@ def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
     for key, value in typed_overrides(arguments).items():
         if isinstance(value, str) and "${" in value:
             raise UserError(f"{key}={value}: with resume= give the value itself, not a reference")
-        if key not in RUN_KEYS:
+        if key.split(".")[0] not in RUN_KEYS:
             amended = merge(amended, {key: value})
     if missing := [key for key, value in leaves(amended) if value == "???"]:
         raise UserError(f"{missing[0]} is missing: give {missing[0]}=...")

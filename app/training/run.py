@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from app import environment
 from app.config.compose import chosen_groups, compose, typed_overrides
 from app.config.diff import merge
 from app.config.entry import INTERRUPTED
 from app.config.keys import lookup
 from app.config.validate import parse
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
@@ -42,8 +44,13 @@ class Plan:
     weights_boltz: Path | None = None
 
 
-def train(arguments: Sequence[str]) -> int:
-    """Run `train.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
+def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None) -> int:
+    """Run `train.py` with these arguments; its exit status.
+
+    settings: the section `environment` where the caller has read it already. Raises UserError for whatever the user can
+    mend.
+    """
+    settings = settings or environment.of_command_line(arguments)
     console.set_up()
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
@@ -57,7 +64,7 @@ def train(arguments: Sequence[str]) -> int:
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
-    trainer, received = fit(module, plan.folder, plan.resume)
+    trainer, received = fit(module, plan.folder, settings, plan.resume)
     return conclude(plan, trainer.global_step, received)
 
 

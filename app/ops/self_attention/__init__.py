@@ -1,3 +1,20 @@
-from app.ops.self_attention.reference import self_attention
+"""Softmax attention over one sequence: the transformer in IPA blocks. Widths of a call: a head's width."""
+
+from torch import Tensor
+
+from app.ops.backend import Backend, Call
+from app.ops.select import Operation, wants_gradient
+
+
+def describe(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Call:
+    return Call(q.device.type, v.dtype, q.shape[2], (q.shape[-1],), wants_gradient(q, k, v), dropout > 0)
+
+
+self_attention = Operation(
+    "self_attention",
+    backends=[Backend("reference", "reference")],
+    describe=describe,
+    order=lambda call: ("reference",),
+)
 
 __all__ = ["self_attention"]

@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader
 
 from app.blocks.parts.dropout import Dropout
 from app.phase import ByPhase, Phase, Phased
+from app.training.kernel_environment import KernelEnvironment
 from app.training.module import CodesignModule
 from app.training.run import train
-from app.training.run_phase import RunPhase
 from tests.training.runs import arguments
 
 
@@ -49,7 +49,7 @@ class Watched(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def trainer(callback: RunPhase, folder, **options) -> lightning.Trainer:
+def trainer(callback: KernelEnvironment, folder, **options) -> lightning.Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return lightning.Trainer(
         accelerator="cpu", max_epochs=2, callbacks=[callback], default_root_dir=folder,
@@ -65,7 +65,7 @@ def loader() -> DataLoader:
 @pytest.mark.parametrize("leave_on", [False, True])
 @pytest.mark.parametrize("sanity", [0, 1])
 def test_training_validation_and_prediction_are_told_apart(tmp_path, leave_on, sanity):
-    module, callback = Watched(leave_on), RunPhase()
+    module, callback = Watched(leave_on), KernelEnvironment()
     trainer(callback, tmp_path, num_sanity_val_steps=sanity).fit(module, loader(), loader())
     steps = [("train", True), ("eval within training", False)]
     checks, epoch = [("validate", False)] * sanity, [*steps * 2, *[("validate", False)] * 2]
@@ -80,7 +80,7 @@ def test_training_validation_and_prediction_are_told_apart(tmp_path, leave_on, s
 
 @pytest.mark.filterwarnings("ignore")
 def test_without_a_trainer_it_follows_the_mode_of_the_module_also_after_a_crash(tmp_path):
-    module, callback = Watched(), RunPhase()
+    module, callback = Watched(), KernelEnvironment()
     assert module.train().inside.is_training
     assert not module.eval().inside.is_training
     module.raises = True

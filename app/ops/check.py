@@ -1,0 +1,151 @@
+"""A backend held against the reference in float64: values and all gradients."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.config.keys import one_line
+from app.ops.select import Operation
+
+BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""Largest error by dtype, of values and of gradients, as a share of the largest entry of the tensor in question.
+
+Inputs are rounded to the dtype first, so that what is measured is the backend's own error.
+"""
+
+FULL_PRECISION = ("frames", "mask", "points", "trans")
+"""Arguments with these words in their names are float32 whatever the rest is."""
+
+PROBE_LENGTH = 33
+"""Residues of the example by which a backend is tried: odd, and more than one tile of most kernels is high."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Largest error of values and of gradients, as shares of each tensor's largest entry. NaN is infinite."""
+
+    values: float
+    gradients: float | None  # None where there was no backward pass
+    worst: str  # the argument whose gradient is the worst
+
+    def within(self, bound: float) -> bool:
+        return self.values <= bound and (self.gradients or 0.0) <= bound
+
+
+@dataclass(frozen=True)
+class Result:
+    outputs: list[Tensor]
+    gradients: dict[str, Tensor]
+
+
+def fault(operation: Operation, name: str, device: torch.device, dtype: torch.dtype, backward: bool) -> str | None:
+    """What goes wrong where a backend computes a small example, in words, or None."""
+    try:
+        errors = compare(operation, name, operation.example(PROBE_LENGTH, seed=1), device, dtype, backward)
+    except Exception as error:
+        return f"fails here ({type(error).__name__}: {one_line(error)[:160]})"
+    if errors.within(BOUNDS[dtype]):
+        return None
+    return f"gives wrong answers here (values off by {errors.values:.1e}, gradients by {errors.gradients or 0:.1e})"
+
+
+def compare(
+    operation: Operation,
+    name: str,
+    example: dict[str, Any],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    backward: bool = True,
+) -> Errors:
+    """The errors of a backend on an example rounded to `dtype`; the judge sees the same numbers in float64."""
+    given = cast(example, torch.device(device), dtype)
+    found = run(operation.function(name), given, backward)
+    judge = run(
+        operation.function("reference"), cast(given, torch.device("cpu"), torch.float64, all_of_it=True), backward
+    )
+    values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
+    if not backward:
+        return Errors(values, None, "")
+    by_argument = {key: _error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
+    worst = max(by_argument, key=by_argument.__getitem__)
+    return Errors(values, by_argument[worst], worst)
+
+
+def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_of_it: bool = False) -> dict[str, Any]:
+    """The arguments on a device in a dtype; positions and masks stay float32 unless `all_of_it`."""
+
+    def one(name: str) -> Callable[[Tensor], Tensor]:
+        keeps = not all_of_it and any(word in name for word in FULL_PRECISION)
+        kept = torch.float32 if keeps else dtype
+        return lambda tensor: tensor.detach().to(device, kept if tensor.is_floating_point() else None)
+
+    return {name: _mapped(one(name), value) for name, value in example.items()}
+
+
+def run(function: Callable, arguments: dict[str, Any], backward: bool = True) -> Result:
+    """Outputs, and gradients of their product with fixed random numbers with respect to all but masks, by name."""
+    leaves: dict[str, Tensor] = {}
+    given = {name: _leaf(name, value, leaves) for name, value in arguments.items()} if backward else arguments
+    with torch.set_grad_enabled(backward):
+        out = function(**given)
+        outputs = list(out) if isinstance(out, tuple) else [out]
+        if not backward:
+            return Result(outputs, {})
+        loss = _weighed(outputs)
+    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    made = {
+        name: torch.zeros_like(leaf) if gradient is None else gradient
+        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+    }
+    return Result([o.detach() for o in outputs], made)
+
+
+def _weighed(outputs: list[Tensor]) -> Tensor:
+    """The sum of all entries, each times a random number that is the same for every backend."""
+    source, total = torch.Generator().manual_seed(0), 0.0
+    for out in outputs:
+        precise = torch.promote_types(out.dtype, torch.float32)
+        weight = torch.randn(out.shape, generator=source, dtype=torch.float64).to(out.device, precise)
+        total = total + (out.to(precise) * weight).sum()
+    return total
+
+
+def _leaf(name: str, value: Any, leaves: dict[str, Tensor]) -> Any:
+    """The value with every tensor of numbers that has a gradient made a leaf of its own, collected under its name."""
+    if isinstance(value, Tensor):
+        if not value.is_floating_point() or "mask" in name:
+            return value
+        leaves[name] = value.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        return leaves[name]
+    return _mapped_by_name(lambda path, tensor: _leaf(path, tensor, leaves), name, value)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    return _mapped_by_name(lambda _, tensor: function(tensor), "", value)
+
+
+def _mapped_by_name(function: Callable[[str, Tensor], Any], name: str, value: Any) -> Any:
+    """`function` of every tensor in tuples and dataclasses (frames), with its dotted name; all else as it is."""
+    if isinstance(value, Tensor):
+        return function(name, value)
+    if isinstance(value, tuple):
+        return tuple(_mapped_by_name(function, f"{name}.{place}", item) for place, item in enumerate(value))
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return type(value)(*(_mapped_by_name(function, f"{name}.{key}", getattr(value, key)) for key in names))
+    return value
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference as a share of the largest expected entry; infinite where anything is not finite."""
+    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
+    if found.shape != expected.shape:
+        return float("inf")
+    if not found.numel():
+        return 0.0
+    off = (found - expected).abs().max().item() / max(expected.abs().max().item(), 1e-6)
+    return off if off == off else float("inf")

@@ -1,0 +1,181 @@
+"""Operations with several backends, and the choice among them.
+
+The settings hold for the process, as kernels belong to a machine and not to a model: a module calls its operation and
+knows nothing of backends. They are no thread's own, since the backward pass recomputes in threads of its own.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from app.errors import UserError
+from app.ops.backend import Backend, Call
+from app.ops.settings import OPERATIONS, KernelSettings
+
+_settings = KernelSettings()
+_chosen: dict[tuple[str, str], "Choice"] = {}  # by operation and backend, the first call that it was chosen for
+_faults: dict[tuple, str | None] = {}  # what was found where optional backends were tried
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend chosen for a call, and those that `auto` would rather have had."""
+
+    operation: str
+    backend: str
+    call: Call
+    passed_over: tuple[tuple[str, str], ...] = ()  # backend, why not
+
+    def __str__(self) -> str:
+        reasons = "".join(f"; {name}: {why}" for name, why in self.passed_over)
+        return f"{self.operation}: {self.backend} ({self.call}{reasons})"
+
+
+def use(settings: KernelSettings) -> None:
+    """Choose backends by these settings from now on."""
+    global _settings
+    _settings = settings
+    _chosen.clear()
+
+
+def settings() -> KernelSettings:
+    """Those in use."""
+    return _settings
+
+
+@contextmanager
+def using(changed: KernelSettings) -> Iterator[None]:
+    """`use` for a while."""
+    before = _settings
+    use(changed)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def choices() -> list[Choice]:
+    """What has been chosen since `use`: the first call of each operation and backend."""
+    return list(_chosen.values())
+
+
+def told(made: Sequence[Choice]) -> list[str]:
+    """Lines for the log: which backends serve, and what `auto` passed over and why."""
+    if not made:
+        return []
+    listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
+    reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
+    return [f"kernels ({made[0].call}): {listed}", *reasons]
+
+
+class Operation:
+    """A function with several backends. Called with the operation's arguments, it calls the chosen one with them."""
+
+    def __init__(
+        self,
+        name: str,
+        backends: Sequence[Backend],
+        describe: Callable[..., Call],
+        order: Callable[[Call], Sequence[str]],
+    ):
+        """describe: takes the operation's arguments. order: what `auto` tries for a call, best first; what is not on
+        it, `auto` never takes. Its last serves every call."""
+        self.name, self.describe, self.order = name, describe, order
+        self.backends = {backend.name: backend for backend in backends}
+        self._functions: dict[str, Callable] = {}
+
+    def __call__(self, *args, **kwargs) -> Any:
+        call = self.describe(*args, **kwargs)
+        return self.function(self.choose(call).backend)(*args, **kwargs)
+
+    def function(self, backend: str) -> Callable:
+        """A backend's function, imported when first asked for. Raises UserError where that fails."""
+        if backend not in self._functions:
+            self._functions[backend] = self.backends[backend].load(self.name)
+        return self._functions[backend]
+
+    def choose(self, call: Call) -> Choice:
+        """Raises UserError where the settings name a backend that cannot serve the call."""
+        named = getattr(_settings, self.name)
+        if named == "auto":
+            choice = self._best(call)
+        elif reason := self.backends[named].refuses(call):
+            raise UserError(f"kernels.{self.name}={named}: {reason}: set kernels.{self.name}=auto or another backend")
+        else:
+            choice = Choice(self.name, named, call)
+        if (self.name, choice.backend) not in _chosen:
+            _chosen[self.name, choice.backend] = choice
+        return choice
+
+    def _best(self, call: Call) -> Choice:
+        passed_over = []
+        for name in self.order(call):
+            if reason := self.unusable(name, call):
+                passed_over.append((name, reason))
+            else:
+                return Choice(self.name, name, call, tuple(passed_over))
+        raise AssertionError(f"no backend of {self.name} serves {call}")
+
+    def unusable(self, name: str, call: Call) -> str | None:
+        """Why a backend is of no use for a call on this machine, or None."""
+        backend = self.backends[name]
+        if reason := backend.refuses(call):
+            return reason
+        return self.fault(name, call.device, call.dtype, call.backward) if backend.optional else None
+
+    def fault(self, name: str, device: str, dtype: torch.dtype, backward: bool) -> str | None:
+        """What a trial of a backend on a device has shown to be wrong; tried when first asked for."""
+        key = (self.name, name, device, dtype, backward)
+        if key not in _faults:
+            _faults[key] = _try(self, name, device, dtype, backward)
+        return _faults[key]
+
+    @cached_property
+    def example(self) -> Callable[..., dict[str, Any]]:
+        """`example(length, batch=1, seed=0)`: random named arguments of published widths, float64 on the CPU."""
+        return import_module(f"app.ops.{self.name}.example").example
+
+
+@torch.compiler.disable
+def _try(operation: Operation, name: str, device: str, dtype: torch.dtype, backward: bool) -> str | None:
+    """What is wrong with a backend on a device, found by running it on something small; None where it is right."""
+    from app.ops.check import fault
+
+    return operation.backends[name].absent() or fault(operation, name, torch.device(device), dtype, backward)
+
+
+def operations() -> dict[str, Operation]:
+    """All operations with backends, by name."""
+    return {
+        name: getattr(import_module(f"app.ops.{name}"), name) for name in OPERATIONS if find_spec(f"app.ops.{name}")
+    }
+
+
+def prepare(device: torch.device, dtype: torch.dtype, backward: bool) -> None:
+    """Try now whatever optional backends may be chosen there, rather than inside a compiled or captured model.
+
+    Raises UserError where the settings name one that cannot be imported.
+    """
+    for operation in operations().values():
+        named = getattr(_settings, operation.name)
+        if named != "auto":
+            operation.function(named)
+            continue
+        for backend in operation.backends.values():
+            served = backend.devices is None or device.type in backend.devices
+            if backend.optional and served and (backend.backward or not backward):
+                operation.fault(backend.name, device.type, dtype, backward)
+
+
+def wants_gradient(*tensors: Any) -> bool:
+    """Whether gradients will be asked for with respect to any tensor in the arguments, however nested."""
+    return torch.is_grad_enabled() and any(
+        isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves(tensors)
+    )

@@ -1,0 +1,88 @@
+"""The callback between a run and its kernels: their environment, which of them serve, and whether the run trains."""
+
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from app import environment
+from app.environment import EnvironmentSettings
+from app.ops import select
+from app.ops.settings import KernelSettings
+from app.phase import Phase, Phased
+from app.training.console import say
+
+
+class KernelEnvironment(Callback):
+    """Sets and verifies what kernels read, chooses the backends of a run and says which they are.
+
+    It also keeps the run's phase, which dropout masks and other values by phase read (see `app.phase`). Training means
+    the batches of `fit` less the validation among them; validation, test and prediction do not train.
+    """
+
+    def __init__(self, kernels: KernelSettings | None = None, settings: EnvironmentSettings | None = None):
+        """kernels: a backend for each operation. settings: None where the process has been set up by another."""
+        self.kernels, self.settings = kernels or KernelSettings(), settings
+        self.phase = Phase()
+        self._told = 0
+
+    @property
+    def is_training(self) -> bool:
+        return self.phase.is_training
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Raises UserError where the settings name a backend that cannot be had here."""
+        self._share(module, self.phase)
+        select.use(self.kernels)
+        self._told = 0
+        if self.settings is not None:
+            environment.prepare(self.settings)
+            environment.apply(self.settings)
+            for fault in environment.faults(self.settings):
+                say(f"warning: {fault}")
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        select.prepare(module.device, _dtype(trainer), backward=True)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self._end(module)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._end(module)  # there is no teardown after an exception
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.phase.is_training = True
+        if self.settings is not None:
+            variables = ", ".join(f"{name}={value}" for name, value in environment.report().items())
+            say(f"on {module.device}, {trainer.precision}; {variables}")
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        choices = select.choices()
+        for line in select.told(choices[self._told :]):
+            say(line)
+        self._told = len(choices)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.phase.is_training = False
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.phase.is_training = False
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Within `fit`, training goes on, unless this was the check before it."""
+        self.phase.is_training = trainer.state.fn == "fit" and not trainer.sanity_checking
+
+    def _end(self, module: LightningModule) -> None:
+        self.phase.is_training = False
+        self._share(module, None)
+
+    @staticmethod
+    def _share(module: LightningModule, phase: Phase | None) -> None:
+        for part in module.modules():
+            if isinstance(part, Phased):
+                part.run_phase = phase
+
+
+def _dtype(trainer: Trainer) -> torch.dtype:
+    """That of the network's large tensors."""
+    return torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32

@@ -1,0 +1,130 @@
+"""The choice of a backend: what is named is taken or refused, `auto` takes the best that serves and says so."""
+
+import pytest
+import torch
+
+from app.errors import UserError
+from app.ops import select
+from app.ops.backend import Backend, Call
+from app.ops.select import Operation
+from app.ops.settings import KernelSettings
+
+NAME = "triangle_attention"
+REAL = select.operations()[NAME]
+
+
+def call(length: int = 64, dtype: torch.dtype = torch.float32, **changes) -> Call:
+    return Call(**{"device": "cpu", "dtype": dtype, "length": length, "widths": (32,), "backward": False} | changes)
+
+
+def operation(*extra: Backend, order=("fast", "torch")) -> Operation:
+    backends = [Backend("reference", "reference"), Backend("torch", "chunked"), *extra]
+    return Operation(NAME, backends, describe=REAL.describe, order=lambda call: order)
+
+
+FAST = Backend("fast", "chunked", shortest=10, longest=100, dtypes=(torch.float32,), backward=False, dropout=False)
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    with select.using(KernelSettings()):
+        yield
+
+
+def named(backend: str):
+    return select.using(KernelSettings.model_construct(**{NAME: backend}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (call(9), "takes 10 to 100 residues, not 9"),
+        (call(101), "takes 10 to 100 residues, not 101"),
+        (call(dtype=torch.float16), "has no float16"),
+        (call(backward=True), "has no backward pass"),
+        (call(dropout=True), "has no dropout"),
+        (call(), None),
+    ],
+)
+def test_limits_are_told_and_auto_passes_over(asked, reason):
+    choice = operation(FAST).choose(asked)
+    assert choice.backend == ("torch" if reason else "fast")
+    assert choice.passed_over == ((("fast", reason),) if reason else ())
+
+
+def test_a_named_backend_serves_or_is_an_error_with_its_cure():
+    op = operation(FAST)
+    with named("fast"):
+        assert op.choose(call()).backend == "fast"
+        with pytest.raises(UserError, match=rf"kernels.{NAME}=fast: takes 10 to 100.*: set kernels.{NAME}=auto"):
+            op.choose(call(5))
+
+
+def test_a_limit_of_its_own():
+    wide = Backend("fast", "chunked", limit=lambda call: "too wide" if call.widths[0] > 16 else None)
+    assert operation(wide).choose(call()).passed_over == (("fast", "too wide"),)
+    assert operation(wide).choose(call(widths=(16,))).backend == "fast"
+
+
+def test_a_package_that_is_not_installed_is_passed_over_and_an_error_where_named():
+    absent = Backend("fast", "nowhere", packages=("no-such",), modules=("no_such_package",), install="pip install it")
+    op = operation(absent)
+    assert op.choose(call()).passed_over == (("fast", "no-such not installed (pip install it)"),)
+    with named("fast"), pytest.raises(UserError, match=r"no-such not installed.*install it, or set"):
+        op.function("fast")
+
+
+def test_what_fails_or_is_wrong_here_is_passed_over(monkeypatch):
+    """An optional backend is run before it is trusted: that it can be imported means nothing."""
+    broken = Backend("fast", "chunked", packages=("torch",), modules=("torch",))
+    for function, told in [(lambda **_: 1 / 0, "fails here"), (lambda q, v, **_: v * 1.001, "wrong answers")]:
+        monkeypatch.setattr(select, "_faults", {})
+        op = operation(broken)
+        op._functions["fast"] = function
+        choice = op.choose(call())
+        assert choice.backend == "torch" and told in choice.passed_over[0][1]
+
+
+def test_an_optional_backend_is_tried_once(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    op, runs = operation(Backend("fast", "chunked", packages=("torch",), modules=("torch",))), []
+    real = op.function("torch")
+    op._functions["fast"] = lambda **arguments: runs.append(1) or real(**arguments)
+    assert [op.choose(call(length)).backend for length in (5, 6, 7)] == ["fast"] * 3
+    assert len(runs) == 1
+
+
+def test_choices_are_kept_once_by_operation_and_backend():
+    op = operation(FAST)
+    for length in (20, 30, 5, 6):
+        op.choose(call(length))
+    told = [str(choice) for choice in select.choices()]
+    assert told == [
+        f"{NAME}: fast (cpu, float32, 20 residues)",
+        f"{NAME}: torch (cpu, float32, 5 residues; fast: takes 10 to 100 residues, not 5)",
+    ]
+    select.use(KernelSettings())
+    assert select.choices() == []
+
+
+def test_the_settings_reach_the_threads_of_the_backward_pass(monkeypatch):
+    """Recomputation runs there: it must find the backend that the forward pass had."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with named("reference"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(REAL.choose, call()).result().backend == "reference"
+
+
+def test_it_compiles_without_a_break():
+    given = {name: value.float() for name, value in REAL.example(5).items()}
+    compiled = torch.compile(lambda **arguments: REAL(**arguments), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**given), REAL(**given))
+    assert [choice.operation for choice in select.choices()] == [NAME]
+
+
+def test_gradients_are_seen_wherever_they_are():
+    leaf = torch.ones(2, requires_grad=True)
+    assert select.wants_gradient(torch.ones(2), (torch.ones(2), (leaf,)))
+    assert not select.wants_gradient(torch.ones(2), None, 3)
+    with torch.no_grad():
+        assert not select.wants_gradient(leaf)
