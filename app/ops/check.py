@@ -17,6 +17,9 @@ BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 5e-3, torch.b
 Inputs are rounded to the dtype first, so that what is measured is the backend's own error.
 """
 
+SHARE = 0.1
+"""Of the largest gradient of a call: what a smaller one is measured against."""
+
 FULL_PRECISION = ("frames", "mask", "points", "trans")
 """Arguments with these words in their names are float32 whatever the rest is."""
 
@@ -70,7 +73,9 @@ def compare(
     values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
         return Errors(values, None, "")
-    by_argument = {key: _error(found.gradients[key], judge.gradients[key]) for key in judge.gradients}
+    # Some gradients cancel to zero, such as that of a bias before a softmax: they are held to the size of the others.
+    scale = SHARE * max(gradient.abs().max().item() for gradient in judge.gradients.values())
+    by_argument = {key: _error(found.gradients[key], judge.gradients[key], scale) for key in judge.gradients}
     worst = max(by_argument, key=by_argument.__getitem__)
     return Errors(values, by_argument[worst], worst)
 
@@ -140,12 +145,13 @@ def _mapped_by_name(function: Callable[[str, Tensor], Any], name: str, value: An
     return value
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference as a share of the largest expected entry; infinite where anything is not finite."""
+def _error(found: Tensor, expected: Tensor, smallest: float = 1e-6) -> float:
+    """Largest difference as a share of the largest expected entry, at least `smallest`; infinite where anything is not
+    finite."""
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     if found.shape != expected.shape:
         return float("inf")
     if not found.numel():
         return 0.0
-    off = (found - expected).abs().max().item() / max(expected.abs().max().item(), 1e-6)
+    off = (found - expected).abs().max().item() / max(expected.abs().max().item(), smallest, 1e-6)
     return off if off == off else float("inf")

@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from app.geometry import frames as frame
 from app.ops.invariant_point_attention.reference import MASKED
-from app.ops.invariant_point_attention.widened import narrow, widen
+from app.ops.invariant_point_attention.widened import key_bias, narrow, widen
 from app.types import Frames
 
 
@@ -31,14 +31,13 @@ def invariant_point_attention(
     """Shapes and meaning as in `reference.py`. Products with the edges are taken in the edges' dtype."""
     near = frame.centred(frames, node_mask)
     wide = widen(q, k, v, q_points, k_points, v_points, point_weight, near)
-    bias = (wide.key_bias + 3**-0.5 * bias_bias.to(wide.key_bias.dtype)[:, None])[:, :, None]
     absent = MASKED * (node_mask - 1)[:, None, None]
-    kept = None
     if dropout > 0:  # it sees the whole logits, with what softmax would cancel
-        bias = bias + wide.query_bias[..., None]
+        same_for_all_keys = wide.query_bias + 3**-0.5 * bias_bias.to(wide.query_bias.dtype)[:, None]
+        bias = wide.key_bias[:, :, None] + same_for_all_keys[..., None]
         kept = F.dropout(torch.ones_like(bias), dropout)
     else:
-        bias, absent = bias + absent, None
+        bias, kept, absent = key_bias(wide, bias_bias)[:, :, None] + absent, None, None
     weight = (3**-0.5 * bias_weight).to(edge.dtype)
     values, edges = _Attention.apply(wide.queries, wide.keys, wide.values, bias, edge, weight, kept, absent)
     return narrow(values, edges, v.shape[-1], down_weight, down_bias, near, node_mask)

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from app.geometry import frames as frame
-from app.ops.invariant_point_attention.fused_backward import by_keys, by_queries
-from app.ops.invariant_point_attention.fused_forward import attend, join_parts
-from app.ops.invariant_point_attention.reference import MASKED
-from app.ops.invariant_point_attention.widened import narrow, widen
+from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_points
 from app.types import Frames
+
+BIAS_SCALE = 3**-0.5
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,11 @@ class Tiles:
     stages: int
 
 
-ATTEND = {2: Tiles(8, 16, 8, 2), 4: Tiles(8, 16, 8, 2)}
-BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(8, 16, 8, 1)}
-BY_KEYS = {2: Tiles(16, 16, 8, 1), 4: Tiles(16, 16, 8, 1)}
+ATTEND = {2: Tiles(8, 32, 8, 2), 4: Tiles(8, 16, 8, 1)}
+BY_QUERIES = {2: Tiles(8, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
+BY_KEYS = {2: Tiles(16, 16, 8, 1), 4: Tiles(16, 8, 8, 1)}
+RESIDUES = 2
+"""Of the kernels around the attention, by 4 warps."""
 
 
 def invariant_point_attention(
@@ -46,113 +47,208 @@ def invariant_point_attention(
     node_mask: Tensor,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shapes and meaning as in `reference.py`; without dropout."""
-    near = frame.centred(frames, node_mask)
-    wide = widen(q, k, v, q_points, k_points, v_points, point_weight, near)
-    key_bias = wide.key_bias + MASKED * (node_mask - 1)[:, None]
-    weight = (3**-0.5 * bias_weight).to(edge.dtype)
-    values, edges, _ = _forward(wide.queries, wide.keys, wide.values, key_bias, edge, weight)
-    # Softmax cancels what is the same for all keys. The sum gives `bias_bias` its gradient, which is zero.
-    values = values + 0.0 * bias_bias.sum()
-    return narrow(values, edges, v.shape[-1], down_weight, down_bias, near, node_mask)
+    """Shapes and meaning as in `reference.py`; without dropout.
+
+    Products are taken in the edges' dtype and summed in float32. In half precision keys and queries stand where their
+    rounded coordinates are, by a thousandth of their distance from the centre off, at most.
+    """
+    scalars, points, edges, *_ = _forward(
+        *(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight),
+        *(frames.rotmats, frames.trans, node_mask),
+    )
+    # Narrowing the means is the same as narrowing before them, since weights sum to 1.
+    pair_values = F.linear(edges, down_weight.float(), down_bias.float()) * node_mask[..., None, None]
+    return scalars, points, pair_values
 
 
 @torch.library.custom_op("trunkline::point_attention", mutates_args=())
 def _forward(
-    queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor, edge: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """queries, keys: [B, H, N, W]; values: [B, H, N, V]; key_bias: [B, H, N]; edge: [B, N, N, c_z]; weight: [H, c_z].
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_points: Tensor,
+    k_points: Tensor,
+    v_points: Tensor,
+    edge: Tensor,
+    bias_weight: Tensor,
+    bias_bias: Tensor,
+    point_weight: Tensor,
+    rotmats: Tensor,
+    trans: Tensor,
+    mask: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Returns scalars [B, N, H, C], points [B, N, H, Pv, 3] and means of the edges [B, N, H, c_z], in float32.
 
-    Returns means of the values [B, H, N, V] and of the edges [B, H, N, c_z], log-sum-exps [B, H, N], in float32.
+    And for the backward pass widened queries, keys and values [B, H, N, ...], the keys' bias and log-sum-exps
+    [B, H, N], and the centre [B, 3].
     """
-    queries, keys, values, key_bias, weight = (x.contiguous() for x in (queries, keys, values, key_bias, weight))
-    edge = _rows_contiguous(edge)
-    batch, heads, length, _ = queries.shape
+    sizes = _Sizes(q, q_points, v_points, edge)
+    batch, length, heads = sizes.batch, sizes.length, sizes.heads
+    (q, k, v), points = (_rows(x, 1) for x in (q, k, v)), [_rows(x, 2) for x in (q_points, k_points, v_points)]
+    edge, bias_weight, rotmats, trans, mask = _rows(edge, 1), *(x.contiguous() for x in (bias_weight, rotmats, trans, mask))
+
+    queries, keys = (edge.new_empty(batch, heads, length, sizes.width) for _ in range(2))
+    values = edge.new_empty(batch, heads, length, sizes.value)
+    key_bias, logsumexp = (trans.new_empty(batch, heads, length) for _ in range(2))
+    centre = trans.new_empty(batch, 3)
+    by_residue = (triton.cdiv(length, RESIDUES), batch)
+    fused_points.widen[by_residue](
+        *(q, k, v, *points, point_weight, rotmats, trans, mask),
+        *(queries, keys, values, key_bias, centre, length),
+        *(stride for x in (q, k, v, *points) for stride in x.stride()[:3]),
+        *sizes.scales,
+        **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
+        RESIDUES=RESIDUES,
+    )
+
     tiles = ATTEND[edge.element_size()]
     tiled = triton.cdiv(length, tiles.queries)
     per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
-    out = [queries.new_empty(splits, batch, heads, length, *width) for width in ((values.shape[-1],), edge.shape[-1:], ())]
-    attend[(tiled, splits, batch)](
-        queries, keys, values, key_bias, edge, weight, *out, length, batch, *edge.stride()[:3], per_split,
-        **_constants(queries, values, edge, tiles),
-    )  # fmt: skip
-    if splits == 1:
-        return tuple(part[0] for part in out)
-    joined = [torch.empty_like(part[0]) for part in out]
-    sizes = {name: _constants(queries, values, edge, tiles)[name] for name in ("VALUE", "V_PAD", "C_Z", "C_PAD")}
-    rows = batch * heads * length
-    join_parts[(triton.cdiv(rows, 8),)](*out, *joined, rows, **sizes, SPLITS=splits, ROWS=8, num_warps=4)
-    return tuple(joined)
+    widths = (sizes.value,), (sizes.c_z,), ()
+    parts = [trans.new_empty(splits, batch, heads, length, *width) for width in widths]
+    fused_forward.attend[(tiled, splits, batch)](
+        *(queries, keys, values, key_bias, edge, bias_weight, *parts),
+        *(length, batch, *edge.stride()[:3], per_split, BIAS_SCALE),
+        **sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD"),
+        **_cut(tiles, edge),
+    )
+
+    shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
+    out = [trans.new_empty(shape) for shape in shapes]
+    fused_points.narrow[by_residue](
+        *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch),
+        **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
+        RESIDUES=RESIDUES,
+        SPLITS=splits,
+    )
+    return *out, queries, keys, values, key_bias, logsumexp, centre
 
 
 @_forward.register_fake
-def _(queries, keys, values, key_bias, edge, weight):
+def _(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask):
+    sizes = _Sizes(q, q_points, v_points, edge)
+    by_head = sizes.batch, sizes.heads, sizes.length
     return (
-        torch.empty_like(values, memory_format=torch.contiguous_format),
-        values.new_empty(*values.shape[:3], edge.shape[-1]),
-        torch.empty_like(key_bias, memory_format=torch.contiguous_format),
+        trans.new_empty(v.shape),
+        trans.new_empty(*v.shape[:3], sizes.v_points, 3),
+        trans.new_empty(*v.shape[:3], sizes.c_z),
+        *(edge.new_empty(*by_head, width) for width in (sizes.width, sizes.width, sizes.value)),
+        *(trans.new_empty(by_head) for _ in range(2)),
+        trans.new_empty(sizes.batch, 3),
     )
 
 
 @torch.library.custom_op("trunkline::point_attention_backward", mutates_args=())
-def _backward(
-    queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor, edge: Tensor, weight: Tensor,
-    logsumexp: Tensor, delta: Tensor, d_values: Tensor, d_edges: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of the six inputs. delta: [B, H, N], sum of each output times its gradient; d_edges: as `edge`."""
-    queries, keys, values, key_bias, d_values = (x.contiguous() for x in (queries, keys, values, key_bias, d_values))
-    edge = _rows_contiguous(edge)
-    batch, heads, length, width = queries.shape
-    c_z = edge.shape[-1]
-    d_edges = d_edges.transpose(1, 2)  # [B, N, H, c_z]
-    both = torch.stack([d_edges, weight.expand_as(d_edges)], dim=3)
-    given = queries, keys, values, key_bias, edge, both, d_values, logsumexp, delta
+def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    """Gradients of the first twelve arguments. given, kept: arguments and results of `_forward`; gradients: [B, N, H, ...].
+    """
+    q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask = given
+    scalars, points, edges, queries, keys, values, key_bias, logsumexp, centre = kept
+    sizes = _Sizes(q, q_points, v_points, edge)
+    batch, length, heads, c_z = sizes.batch, sizes.length, sizes.heads, sizes.c_z
+    local = [_rows(x, 2) for x in (q_points, k_points, v_points)]
+    edge, bias_weight, rotmats, trans, mask = _rows(edge, 1), *(x.contiguous() for x in (bias_weight, rotmats, trans, mask))
 
+    d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
+    delta, d_rotmats, d_trans = torch.empty_like(logsumexp), torch.empty_like(rotmats), torch.empty_like(trans)
+    by_residue = (triton.cdiv(length, RESIDUES), batch)
+    fused_points.narrow_backward[by_residue](
+        *(*(x.contiguous() for x in gradients), scalars, points, edges, rotmats, trans, mask, centre, bias_weight),
+        *(d_values, both, delta, d_rotmats, d_trans, length, BIAS_SCALE),
+        **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
+        RESIDUES=RESIDUES,
+    )
+
+    common = queries, keys, values, key_bias, edge, both, d_values, logsumexp, delta
+    widths = sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD")
     tiles = BY_QUERIES[edge.element_size()]
     tiled = triton.cdiv(length, tiles.queries)
-    per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
-    d_queries = queries.new_empty(splits, *queries.shape)
+    per_split, query_splits = _split(length, tiles.keys, batch * tiled, edge.device)
+    d_queries = trans.new_empty(query_splits, *queries.shape)
     d_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
-    d_weight = queries.new_empty(splits * batch * tiled, heads, c_z)
-    by_queries[(tiled, splits, batch)](
-        *given, d_queries, d_edge, d_weight, length, batch, *edge.stride()[:3], per_split,
-        **_constants(queries, values, edge, tiles),
-    )  # fmt: skip
+    d_bias_weight = trans.new_empty(query_splits * batch * tiled, heads, c_z)
+    fused_backward.by_queries[(tiled, query_splits, batch)](
+        *(*common, d_queries, d_edge, d_bias_weight, length, batch, *edge.stride()[:3], per_split),
+        **widths,
+        **_cut(tiles, edge),
+    )
 
     tiles = BY_KEYS[edge.element_size()]
     tiled = triton.cdiv(length, tiles.keys)
-    per_split, splits = _split(length, tiles.queries, batch * tiled, edge.device)
-    d_by_key = [queries.new_empty(splits, *x.shape) for x in (keys, values, key_bias)]
-    by_keys[(tiled, splits, batch)](
-        *given, *d_by_key, length, batch, *edge.stride()[:3], per_split,
-        **_constants(queries, values, edge, tiles),
-    )  # fmt: skip
-    return d_queries.sum(0), *(x.sum(0) for x in d_by_key), d_edge, d_weight.sum(0).to(weight.dtype)
+    per_split, key_splits = _split(length, tiles.queries, batch * tiled, edge.device)
+    d_by_key = [trans.new_empty(key_splits, *x.shape) for x in (keys, values, key_bias)]
+    fused_backward.by_keys[(tiled, key_splits, batch)](
+        *(*common, *d_by_key, length, batch, *edge.stride()[:3], per_split),
+        **widths,
+        **_cut(tiles, edge),
+    )
+
+    d_scalars = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
+    d_points = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in local]
+    d_point_weight = trans.new_empty(by_residue[0] * batch, heads)
+    fused_points.widen_backward[by_residue](
+        *(d_queries, *d_by_key, *local, point_weight, rotmats, trans, centre),
+        *(*d_scalars, *d_points, d_rotmats, d_trans, d_point_weight, length, batch),
+        *(stride for x in local for stride in x.stride()[:3]),
+        *sizes.scales,
+        **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
+        RESIDUES=RESIDUES,
+        QUERY_SPLITS=query_splits,
+        KEY_SPLITS=key_splits,
+    )
+    d_bias_weight = BIAS_SCALE * d_bias_weight.sum(0)
+    d_layers = [d_bias_weight.to(bias_weight.dtype), torch.zeros_like(bias_bias)]  # softmax cancels the latter
+    d_point_weight = d_point_weight.sum(0).to(point_weight.dtype)
+    return [*d_scalars, *d_points, d_edge, *d_layers, d_point_weight, d_rotmats, d_trans]
 
 
 @_backward.register_fake
-def _(queries, keys, values, key_bias, edge, weight, logsumexp, delta, d_values, d_edges):
-    given = queries, keys, values, key_bias, edge, weight
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in given)
+def _(given, kept, gradients):
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in given[:-1]]
 
 
 def _keep(ctx, inputs, output):
     ctx.save_for_backward(*inputs, *output)
-    ctx.set_materialize_grads(True)
 
 
-def _gradients(ctx, d_values, d_edges, _):
-    *inputs, values, edges, logsumexp = ctx.saved_tensors
-    d_edges = d_edges.to(inputs[4].dtype)  # rounded before delta is made of it: else gradients of a row sum to no zero
-    delta = (d_values * values).sum(-1) + (d_edges * edges).sum(-1)
-    return _backward(*inputs, logsumexp, delta, d_values, d_edges)
+def _gradients(ctx, *gradients):
+    saved = ctx.saved_tensors
+    return *_backward(list(saved[:13]), list(saved[13:]), list(gradients[:3])), None
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)
 
 
-def _rows_contiguous(edge: Tensor) -> Tensor:
-    return edge if edge.stride(-1) == 1 else edge.contiguous()
+class _Sizes:
+    """Numbers that the kernels are compiled for, by the names they have there; `..._PAD` are powers of two."""
+
+    def __init__(self, q: Tensor, q_points: Tensor, v_points: Tensor, edge: Tensor):
+        self.batch, self.length, self.heads, channels = q.shape
+        self.c_z, points, self.v_points = edge.shape[3], q_points.shape[3], v_points.shape[3]
+        self.width, self.value = (_multiple_of_8(channels + 3 * count) for count in (points, self.v_points))
+        # 9/2 is the variance of one squared point distance, 3 the number of terms in the sum (AlphaFold 2, supplement).
+        self.scales = (3 * channels) ** -0.5, (3 * points * 4.5) ** -0.5
+        self.constants = {
+            "HEADS": self.heads, "H_PAD": max(8, triton.next_power_of_2(self.heads)),
+            "C": channels, "C_PAD": triton.next_power_of_2(channels),
+            "P": points, "P_PAD": triton.next_power_of_2(points),
+            "PV": self.v_points, "PV_PAD": triton.next_power_of_2(self.v_points),
+            "WIDTH": self.width, "W_PAD": max(16, triton.next_power_of_2(self.width)),
+            "VALUE": self.value, "V_PAD": max(16, triton.next_power_of_2(self.value)),
+            "C_Z": self.c_z, "Z_PAD": max(16, triton.next_power_of_2(self.c_z)),
+        }  # fmt: skip
+
+    def of(self, names: str) -> dict[str, int]:
+        return {name: self.constants[name] for name in names.split()}
+
+
+def _multiple_of_8(width: int) -> int:
+    return -(-width // 8) * 8
+
+
+def _rows(x: Tensor, inner: int) -> Tensor:
+    """x, or a copy of it, whose last `inner` dimensions lie together."""
+    return x if x[(0,) * (x.dim() - inner)].is_contiguous() else x.contiguous()
 
 
 def _split(length: int, step: int, programs: int, device: torch.device) -> tuple[int, int]:
@@ -164,15 +260,9 @@ def _split(length: int, step: int, programs: int, device: torch.device) -> tuple
     return per_split * step, triton.cdiv(steps, per_split)
 
 
-def _constants(queries: Tensor, values: Tensor, edge: Tensor, tiles: Tiles) -> dict:
-    heads, width, value, c_z = queries.shape[1], queries.shape[3], values.shape[3], edge.shape[3]
-    exact = torch.get_float32_matmul_precision() == "highest" and edge.element_size() == 4
-    precision = "ieee" if exact else "tf32"
+def _cut(tiles: Tiles, edge: Tensor) -> dict:
+    exact = edge.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     return {
-        **{"HEADS": heads, "H_PAD": max(8, triton.next_power_of_2(heads))},
-        **{"WIDTH": width, "W_PAD": max(16, triton.next_power_of_2(width))},
-        **{"VALUE": value, "V_PAD": max(16, triton.next_power_of_2(value))},
-        **{"C_Z": c_z, "C_PAD": max(16, triton.next_power_of_2(c_z))},
         **{"QUERIES": tiles.queries, "KEYS": tiles.keys, "num_warps": tiles.warps, "num_stages": tiles.stages},
-        **{"SCORE_PRECISION": precision, "EDGE_PRECISION": precision},
+        "PRECISION": "ieee" if exact else "tf32",
     }

@@ -12,11 +12,11 @@ LOWEST = tl.constexpr(-1e30)
 
 
 @triton.jit
-def edge_tile(edge, i, j, length, stride_i, stride_j, C_Z: tl.constexpr, C_PAD: tl.constexpr):
-    """[query, key, channel], zero beyond the edges of the tensor. `edge` points to the example's first number."""
+def edge_tile(edge, i, j, i_end, j_end, stride_i, stride_j, C_Z: tl.constexpr, C_PAD: tl.constexpr):
+    """[query, key, channel], zero from the ends on. `edge` points to the example's first number."""
     c = tl.arange(0, C_PAD)
     rows = edge + i.to(tl.int64)[:, None, None] * stride_i
-    there = (i < length)[:, None, None] & (j < length)[None, :, None] & (c < C_Z)[None, None, :]
+    there = (i < i_end)[:, None, None] & (j < j_end)[None, :, None] & (c < C_Z)[None, None, :]
     return tl.load(rows + j[None, :, None] * stride_j + c[None, None, :], mask=there, other=0.0)
 
 
@@ -53,17 +53,17 @@ def store_head_row(x, row, n, length, HEADS: tl.constexpr, H_PAD: tl.constexpr):
 
 @triton.jit
 def attend(
-    queries, keys, values, key_bias, edge, weight,
+    queries, keys, values, key_bias, edge, bias_weight,
     part_values, part_edges, part_logsumexp,
-    length, batch, stride_b, stride_i, stride_j, keys_per_split,
+    length, batch, stride_b, stride_i, stride_j, keys_per_split, bias_scale,
     HEADS: tl.constexpr, H_PAD: tl.constexpr, WIDTH: tl.constexpr, W_PAD: tl.constexpr,
-    VALUE: tl.constexpr, V_PAD: tl.constexpr, C_Z: tl.constexpr, C_PAD: tl.constexpr,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr, SCORE_PRECISION: tl.constexpr, EDGE_PRECISION: tl.constexpr,
+    VALUE: tl.constexpr, V_PAD: tl.constexpr, C_Z: tl.constexpr, Z_PAD: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries over one part of the keys, all heads: means and log-sum-exp of that part."""
     split, b = tl.program_id(1), tl.program_id(2)
     i = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
-    h, c = tl.arange(0, H_PAD), tl.arange(0, C_PAD)
+    h, c = tl.arange(0, H_PAD), tl.arange(0, Z_PAD)
     first = b * HEADS * length
     edge += b.to(tl.int64) * stride_b
     keys += first * WIDTH
@@ -71,20 +71,25 @@ def attend(
     key_bias += first
 
     query = tl.permute(head_tile(queries + first * WIDTH, i, length, HEADS, H_PAD, WIDTH, W_PAD), (0, 2, 1))
-    w = tl.load(weight + h[None, :] * C_Z + c[:, None], mask=(h < HEADS)[None, :] & (c < C_Z)[:, None], other=0.0)
-    w = tl.broadcast_to(w[None], (QUERIES, C_PAD, H_PAD))
+    inside = (h < HEADS)[None, :] & (c < C_Z)[:, None]
+    w = bias_scale * tl.load(bias_weight + h[None, :] * C_Z + c[:, None], mask=inside, other=0.0).to(tl.float32)
+    w = tl.broadcast_to(w.to(edge.dtype.element_ty)[None], (QUERIES, Z_PAD, H_PAD))
 
     highest = tl.full((H_PAD, QUERIES), LOWEST, tl.float32)
     total = tl.zeros((H_PAD, QUERIES), tl.float32)
     by_head = tl.zeros((H_PAD, V_PAD, QUERIES), tl.float32)
-    by_query = tl.zeros((QUERIES, C_PAD, H_PAD), tl.float32)
+    by_query = tl.zeros((QUERIES, Z_PAD, H_PAD), tl.float32)
     start = split * keys_per_split
-    for j0 in range(start, tl.minimum(start + keys_per_split, length), KEYS):
+    end = tl.minimum(start + keys_per_split, length)
+    following = edge_tile(edge, i, start + tl.arange(0, KEYS), length, end, stride_i, stride_j, C_Z, Z_PAD)
+    for j0 in range(start, end, KEYS):
+        # Loaded a step ahead by hand: triton does so only for what all products read in the same way.
+        z = following
         j = j0 + tl.arange(0, KEYS)
-        z = edge_tile(edge, i, j, length, stride_i, stride_j, C_Z, C_PAD)
+        following = edge_tile(edge, i, j + KEYS, length, end, stride_i, stride_j, C_Z, Z_PAD)
         key = head_tile(keys, j, length, HEADS, H_PAD, WIDTH, W_PAD)
-        bias = tl.permute(tl.dot(z, w, input_precision=EDGE_PRECISION), (2, 1, 0))
-        logit = tl.dot(key, query, input_precision=SCORE_PRECISION) + bias
+        bias = tl.permute(tl.dot(z, w, input_precision=PRECISION), (2, 1, 0))
+        logit = tl.dot(key, query, input_precision=PRECISION) + bias
         logit += head_row(key_bias, j, length, HEADS, H_PAD)[:, :, None]
         logit = tl.where((j < length)[None, :, None], logit, LOWEST)
 
@@ -93,12 +98,12 @@ def attend(
         p = tl.exp(logit - higher[:, None, :])
         total = total * shrink + tl.sum(p, axis=1)
         highest = higher
+        p = p.to(z.dtype)
 
         value = tl.permute(head_tile(values, j, length, HEADS, H_PAD, VALUE, V_PAD), (0, 2, 1))
-        by_head = tl.dot(value, p, by_head * shrink[:, None, :], input_precision=SCORE_PRECISION)
-        z_weight = tl.permute(p, (2, 1, 0)).to(z.dtype)
+        by_head = tl.dot(value, p, by_head * shrink[:, None, :], input_precision=PRECISION)
         by_query *= tl.permute(shrink, (1, 0))[:, None, :]
-        by_query = tl.dot(tl.permute(z, (0, 2, 1)), z_weight, by_query, input_precision=EDGE_PRECISION)
+        by_query = tl.dot(tl.permute(z, (0, 2, 1)), tl.permute(p, (2, 1, 0)), by_query, input_precision=PRECISION)
 
     # A part without any key weighs nothing when parts are joined; its means only have to be numbers.
     total = tl.where(total > 0, total, 1.0)
@@ -106,32 +111,5 @@ def attend(
     by_query = tl.permute(by_query, (2, 0, 1)) / total[:, :, None]
     first += split * batch * HEADS * length
     store_head_tile(part_values + first.to(tl.int64) * VALUE, by_head, i, length, HEADS, H_PAD, VALUE, V_PAD)
-    store_head_tile(part_edges + first.to(tl.int64) * C_Z, by_query, i, length, HEADS, H_PAD, C_Z, C_PAD)
+    store_head_tile(part_edges + first.to(tl.int64) * C_Z, by_query, i, length, HEADS, H_PAD, C_Z, Z_PAD)
     store_head_row(part_logsumexp + first, highest + tl.log(total), i, length, HEADS, H_PAD)
-
-
-@triton.jit
-def join_parts(
-    part_values, part_edges, part_logsumexp, values, edges, logsumexp, rows,
-    VALUE: tl.constexpr, V_PAD: tl.constexpr, C_Z: tl.constexpr, C_PAD: tl.constexpr,
-    SPLITS: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """Means over all keys from the means over parts of them. Rows are those of [B, H, N]."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    v, c = tl.arange(0, V_PAD), tl.arange(0, C_PAD)
-    there = row < rows
-    highest = tl.full((ROWS,), LOWEST, tl.float32)
-    for split in tl.static_range(SPLITS):
-        highest = tl.maximum(highest, tl.load(part_logsumexp + split * rows + row, mask=there, other=0.0))
-    total = tl.zeros((ROWS,), tl.float32)
-    value, edge = tl.zeros((ROWS, V_PAD), tl.float32), tl.zeros((ROWS, C_PAD), tl.float32)
-    v_there, c_there = there[:, None] & (v < VALUE)[None, :], there[:, None] & (c < C_Z)[None, :]
-    for split in tl.static_range(SPLITS):
-        part = (split * rows + row).to(tl.int64)
-        share = tl.exp(tl.load(part_logsumexp + part, mask=there, other=0.0) - highest)
-        total += share
-        value += share[:, None] * tl.load(part_values + part[:, None] * VALUE + v[None, :], mask=v_there, other=0.0)
-        edge += share[:, None] * tl.load(part_edges + part[:, None] * C_Z + c[None, :], mask=c_there, other=0.0)
-    tl.store(values + row.to(tl.int64)[:, None] * VALUE + v[None, :], value / total[:, None], mask=v_there)
-    tl.store(edges + row.to(tl.int64)[:, None] * C_Z + c[None, :], edge / total[:, None], mask=c_there)
-    tl.store(logsumexp + row, highest + tl.log(total), mask=there)

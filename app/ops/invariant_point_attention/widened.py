@@ -52,6 +52,11 @@ def widen(
     )
 
 
+def key_bias(wide: Widened, bias_bias: Tensor) -> Tensor:
+    """[B, H, N]. Softmax cancels `bias_bias` [H], the same for all keys; its gradient, zero, is there and exact."""
+    return wide.key_bias + 0.0 * bias_bias.to(wide.key_bias.dtype)[:, None]
+
+
 def narrow(
     values: Tensor,
     edges: Tensor,
