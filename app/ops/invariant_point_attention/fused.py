@@ -23,9 +23,9 @@ class Tiles:
     stages: int
 
 
-ATTEND = {2: Tiles(8, 32, 8, 2), 4: Tiles(8, 16, 8, 1)}
+ATTEND = {2: Tiles(8, 32, 8, 2), 4: Tiles(4, 16, 8, 1)}
 BY_QUERIES = {2: Tiles(8, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
-BY_KEYS = {2: Tiles(16, 16, 8, 1), 4: Tiles(16, 8, 8, 1)}
+BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
 RESIDUES = 2
 """Of the kernels around the attention, by 4 warps."""
 
@@ -264,5 +264,5 @@ def _cut(tiles: Tiles, edge: Tensor) -> dict:
     exact = edge.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     return {
         **{"QUERIES": tiles.queries, "KEYS": tiles.keys, "num_warps": tiles.warps, "num_stages": tiles.stages},
-        "PRECISION": "ieee" if exact else "tf32",
+        "PRECISION": "tf32x3" if exact else "tf32",
     }

@@ -68,14 +68,12 @@ def by_queries(
     rows = edge_rows(both + b.to(tl.int64) * length * 2 * HEADS * C_Z, i, length, HEADS, H_PAD, C_Z, Z_PAD)
 
     d_query = tl.zeros((H_PAD, W_PAD, QUERIES), tl.float32)
-    d_weight = tl.zeros((QUERIES, Z_PAD, H_PAD), tl.float32)
+    d_weight = tl.zeros((QUERIES, H_PAD, Z_PAD), tl.float32)
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, length)
-    following = edge_tile(edge, i, start + tl.arange(0, KEYS), length, end, stride_i, stride_j, C_Z, Z_PAD)
     for j0 in range(start, end, KEYS):
-        z = following
         j = j0 + tl.arange(0, KEYS)
-        following = edge_tile(edge, i, j + KEYS, length, end, stride_i, stride_j, C_Z, Z_PAD)
+        z = edge_tile(edge, i, j, length, end, stride_i, stride_j, C_Z, Z_PAD)
         key = head_tile(keys, j, length, HEADS, H_PAD, WIDTH, W_PAD)
         value = head_tile(values, j, length, HEADS, H_PAD, VALUE, V_PAD)
         there = (h < HEADS)[:, None, None] & (j < length)[None, :, None] & (i < length)[None, None, :]
@@ -85,9 +83,9 @@ def by_queries(
         )  # fmt: skip
         d_query = tl.dot(tl.permute(key, (0, 2, 1)), d_logit, d_query, input_precision=PRECISION)
 
-        p, d_logit = tl.permute(p, (2, 1, 0)), tl.permute(d_logit, (2, 1, 0))
-        d_weight = tl.dot(tl.permute(z, (0, 2, 1)), d_logit, d_weight, input_precision=PRECISION)
-        joined = tl.reshape(tl.join(p, d_logit), (QUERIES, KEYS, 2 * H_PAD))
+        d_weight = tl.dot(tl.permute(d_logit, (2, 0, 1)), z, d_weight, input_precision=PRECISION)
+        joined = tl.join(tl.permute(p, (2, 1, 0)), tl.permute(d_logit, (2, 1, 0)))
+        joined = tl.reshape(joined, (QUERIES, KEYS, 2 * H_PAD))
         d_z = tl.dot(joined, rows, input_precision=PRECISION)
         at = d_edge + (i.to(tl.int64)[:, None, None] * length + j[None, :, None]) * C_Z + c[None, None, :]
         inside = (i < length)[:, None, None] & (j < length)[None, :, None] & (c < C_Z)[None, None, :]
@@ -97,8 +95,8 @@ def by_queries(
     d_query = tl.permute(d_query, (0, 2, 1))
     store_head_tile(part_d_queries + first.to(tl.int64) * WIDTH, d_query, i, length, HEADS, H_PAD, WIDTH, W_PAD)
     program = (split * batch + b) * tl.num_programs(0) + tile
-    at = part_d_weight + program * HEADS * C_Z + h[None, :] * C_Z + c[:, None]
-    tl.store(at, tl.sum(d_weight, axis=0), mask=(h < HEADS)[None, :] & (c < C_Z)[:, None])
+    at = part_d_weight + program * HEADS * C_Z + h[:, None] * C_Z + c[None, :]
+    tl.store(at, tl.sum(d_weight, axis=0), mask=(h < HEADS)[:, None] & (c < C_Z)[None, :])
 
 
 @triton.jit
@@ -129,11 +127,9 @@ def by_keys(
     d_key_bias = tl.zeros((H_PAD, KEYS), tl.float32)
     start = split * queries_per_split
     end = tl.minimum(start + queries_per_split, length)
-    following = edge_tile(edge, start + tl.arange(0, QUERIES), j, end, length, stride_i, stride_j, C_Z, Z_PAD)
     for i0 in range(start, end, QUERIES):
-        z = following
         i = i0 + tl.arange(0, QUERIES)
-        following = edge_tile(edge, i + QUERIES, j, end, length, stride_i, stride_j, C_Z, Z_PAD)
+        z = edge_tile(edge, i, j, end, length, stride_i, stride_j, C_Z, Z_PAD)
         rows = edge_rows(both, i, length, HEADS, H_PAD, C_Z, Z_PAD)
         query = head_tile(queries, i, length, HEADS, H_PAD, WIDTH, W_PAD)
         d_value = head_tile(d_values, i, length, HEADS, H_PAD, VALUE, V_PAD)

@@ -78,15 +78,12 @@ def attend(
     highest = tl.full((H_PAD, QUERIES), LOWEST, tl.float32)
     total = tl.zeros((H_PAD, QUERIES), tl.float32)
     by_head = tl.zeros((H_PAD, V_PAD, QUERIES), tl.float32)
-    by_query = tl.zeros((QUERIES, Z_PAD, H_PAD), tl.float32)
+    by_query = tl.zeros((QUERIES, H_PAD, Z_PAD), tl.float32)
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, length)
-    following = edge_tile(edge, i, start + tl.arange(0, KEYS), length, end, stride_i, stride_j, C_Z, Z_PAD)
     for j0 in range(start, end, KEYS):
-        # Loaded a step ahead by hand: triton does so only for what all products read in the same way.
-        z = following
         j = j0 + tl.arange(0, KEYS)
-        following = edge_tile(edge, i, j + KEYS, length, end, stride_i, stride_j, C_Z, Z_PAD)
+        z = edge_tile(edge, i, j, length, end, stride_i, stride_j, C_Z, Z_PAD)
         key = head_tile(keys, j, length, HEADS, H_PAD, WIDTH, W_PAD)
         bias = tl.permute(tl.dot(z, w, input_precision=PRECISION), (2, 1, 0))
         logit = tl.dot(key, query, input_precision=PRECISION) + bias
@@ -102,13 +99,13 @@ def attend(
 
         value = tl.permute(head_tile(values, j, length, HEADS, H_PAD, VALUE, V_PAD), (0, 2, 1))
         by_head = tl.dot(value, p, by_head * shrink[:, None, :], input_precision=PRECISION)
-        by_query *= tl.permute(shrink, (1, 0))[:, None, :]
-        by_query = tl.dot(tl.permute(z, (0, 2, 1)), tl.permute(p, (2, 1, 0)), by_query, input_precision=PRECISION)
+        by_query *= tl.permute(shrink, (1, 0))[:, :, None]
+        by_query = tl.dot(tl.permute(p, (2, 0, 1)), z, by_query, input_precision=PRECISION)
 
     # A part without any key weighs nothing when parts are joined; its means only have to be numbers.
     total = tl.where(total > 0, total, 1.0)
     by_head = tl.permute(by_head / total[:, None, :], (0, 2, 1))
-    by_query = tl.permute(by_query, (2, 0, 1)) / total[:, :, None]
+    by_query = tl.permute(by_query, (1, 0, 2)) / total[:, :, None]
     first += split * batch * HEADS * length
     store_head_tile(part_values + first.to(tl.int64) * VALUE, by_head, i, length, HEADS, H_PAD, VALUE, V_PAD)
     store_head_tile(part_edges + first.to(tl.int64) * C_Z, by_query, i, length, HEADS, H_PAD, C_Z, Z_PAD)
