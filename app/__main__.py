@@ -6,8 +6,11 @@ environment.prepare()
 
 import typer  # noqa: E402 - torch may be imported from here on
 
+from app.cli.bench import bench  # noqa: E402
 from app.cli.data import data_app  # noqa: E402
 from app.cli.demo import demo  # noqa: E402
+from app.cli.doctor import doctor  # noqa: E402
+from app.cli.many import ManyValues  # noqa: E402
 from app.cli.recipes import recipes_app  # noqa: E402
 from app.config.entry import run  # noqa: E402
 
@@ -20,6 +23,8 @@ cli = typer.Typer(
 cli.add_typer(data_app, name="data")
 cli.add_typer(recipes_app, name="recipes")
 cli.command()(demo)
+cli.command(cls=ManyValues)(bench)
+cli.command(cls=ManyValues)(doctor)
 
 
 def main(arguments: list[str]) -> int | None:

@@ -22,7 +22,7 @@ LAYERS = [
     {"model"},
     {"losses", "sampling", "evaluation"},
     {"training"},
-    {"legacy"},
+    {"bench", "legacy"},
     {"cli"},
     {"__main__", "train", "infer"},  # train.py and infer.py at the top among them
 ]

@@ -17,11 +17,11 @@ BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 5e-3, torch.b
 Inputs are rounded to the dtype first, so that what is measured is the backend's own error.
 """
 
-SHARE = 0.1
-"""Of the largest gradient of a call: what a smaller one is measured against."""
-
 FULL_PRECISION = ("frames", "mask", "points", "trans")
 """Arguments with these words in their names are float32 whatever the rest is."""
+
+VANISHING = 1e-9
+"""Share of the largest gradient below which one in float64 is 0 but for rounding."""
 
 PROBE_LENGTH = 33
 """Residues of the example by which a backend is tried: odd, and more than one tile of most kernels is high."""
@@ -47,8 +47,9 @@ class Result:
 
 def fault(operation: Operation, name: str, device: torch.device, dtype: torch.dtype, backward: bool) -> str | None:
     """What goes wrong where a backend computes a small example, in words, or None."""
+    length = max(PROBE_LENGTH, operation.backends[name].shortest)
     try:
-        errors = compare(operation, name, operation.example(PROBE_LENGTH, seed=1), device, dtype, backward)
+        errors = compare(operation, name, operation.example(length, seed=1), device, dtype, backward)
     except Exception as error:
         return f"fails here ({type(error).__name__}: {one_line(error)[:160]})"
     if errors.within(BOUNDS[dtype]):
@@ -73,9 +74,8 @@ def compare(
     values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
         return Errors(values, None, "")
-    # Some gradients cancel to zero, such as that of a bias before a softmax: they are held to the size of the others.
-    scale = SHARE * max(gradient.abs().max().item() for gradient in judge.gradients.values())
-    by_argument = {key: _error(found.gradients[key], judge.gradients[key], scale) for key in judge.gradients}
+    largest = max(gradient.abs().max().item() for gradient in judge.gradients.values()) or 1.0
+    by_argument = {key: _error(found.gradients[key], judge.gradients[key], largest) for key in judge.gradients}
     worst = max(by_argument, key=by_argument.__getitem__)
     return Errors(values, by_argument[worst], worst)
 
@@ -93,8 +93,7 @@ def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_
 
 def run(function: Callable, arguments: dict[str, Any], backward: bool = True) -> Result:
     """Outputs, and gradients of their product with fixed random numbers with respect to all but masks, by name."""
-    leaves: dict[str, Tensor] = {}
-    given = {name: _leaf(name, value, leaves) for name, value in arguments.items()} if backward else arguments
+    given, leaves = with_leaves(arguments) if backward else (arguments, {})
     with torch.set_grad_enabled(backward):
         out = function(**given)
         outputs = list(out) if isinstance(out, tuple) else [out]
@@ -107,6 +106,12 @@ def run(function: Callable, arguments: dict[str, Any], backward: bool = True) ->
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
     return Result([o.detach() for o in outputs], made)
+
+
+def with_leaves(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The arguments with every tensor but masks made a leaf that has a gradient, and those leaves by their names."""
+    leaves: dict[str, Tensor] = {}
+    return {name: _leaf(name, value, leaves) for name, value in arguments.items()}, leaves
 
 
 def _weighed(outputs: list[Tensor]) -> Tensor:
@@ -145,13 +150,16 @@ def _mapped_by_name(function: Callable[[str, Tensor], Any], name: str, value: An
     return value
 
 
-def _error(found: Tensor, expected: Tensor, smallest: float = 1e-6) -> float:
-    """Largest difference as a share of the largest expected entry, at least `smallest`; infinite where anything is not
-    finite."""
+def _error(found: Tensor, expected: Tensor, largest: float = 1.0) -> float:
+    """Largest difference as a share of the largest expected entry; infinite where anything is not finite.
+
+    What is to be 0 (attention to a single key has no gradient) has no size of its own: `largest` is taken for it.
+    """
     found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
     if found.shape != expected.shape:
         return float("inf")
     if not found.numel():
         return 0.0
-    off = (found - expected).abs().max().item() / max(expected.abs().max().item(), smallest, 1e-6)
+    size = expected.abs().max().item()
+    off = (found - expected).abs().max().item() / (size if size > VANISHING * largest else largest)
     return off if off == off else float("inf")

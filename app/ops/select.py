@@ -4,7 +4,7 @@ The settings hold for the process, as kernels belong to a machine and not to a m
 knows nothing of backends. They are no thread's own, since the backward pass recomputes in threads of its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from app.errors import UserError
@@ -158,17 +159,27 @@ def operations() -> dict[str, Operation]:
     }
 
 
-def prepare(device: torch.device, dtype: torch.dtype, backward: bool) -> None:
-    """Try now whatever optional backends may be chosen there, rather than inside a compiled or captured model.
+def used_by(model: nn.Module) -> frozenset[str]:
+    """The operations that a model's modules say they call."""
+    return frozenset().union(*(getattr(module, "operations", ()) for module in model.modules()))
 
-    Raises UserError where the settings name one that cannot be imported.
-    """
-    for operation in operations().values():
-        named = getattr(_settings, operation.name)
-        if named != "auto":
-            operation.function(named)
-            continue
-        for backend in operation.backends.values():
+
+def require(wanted: KernelSettings, device: torch.device, used: Collection[str]) -> None:
+    """Raises UserError where the settings name a backend, for an operation that is used, which cannot be had there."""
+    for name in sorted(used):
+        if (named := getattr(wanted, name)) != "auto":
+            backend = operations()[name].backends[named]
+            if backend.devices is not None and device.type not in backend.devices:
+                where = f"runs on {' and '.join(backend.devices)}, not on {device.type}"
+                raise UserError(f"kernels.{name}={named}: {where}: set kernels.{name}=auto or another backend")
+            operations()[name].function(named)
+
+
+def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
+    """Try now what `auto` may choose there for the operations that are used, rather than inside a compiled model."""
+    for name in sorted(used):
+        operation = operations()[name]
+        for backend in operation.backends.values() if getattr(_settings, name) == "auto" else ():
             served = backend.devices is None or device.type in backend.devices
             if backend.optional and served and (backend.backward or not backward):
                 operation.fault(backend.name, device.type, dtype, backward)

@@ -24,6 +24,7 @@ class KernelEnvironment(Callback):
         """kernels: a backend for each operation. settings: None where the process has been set up by another."""
         self.kernels, self.settings = kernels or KernelSettings(), settings
         self.phase = Phase()
+        self._before: KernelSettings | None = None  # what held before the run
         self._told = 0
 
     @property
@@ -31,8 +32,8 @@ class KernelEnvironment(Callback):
         return self.phase.is_training
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Raises UserError where the settings name a backend that cannot be had here."""
         self._share(module, self.phase)
+        self._before = select.settings()
         select.use(self.kernels)
         self._told = 0
         if self.settings is not None:
@@ -42,7 +43,7 @@ class KernelEnvironment(Callback):
                 say(f"warning: {fault}")
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        select.prepare(module.device, _dtype(trainer), backward=True)
+        select.prepare(module.device, _dtype(trainer), backward=True, used=select.used_by(module))
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._end(module)
@@ -75,6 +76,9 @@ class KernelEnvironment(Callback):
     def _end(self, module: LightningModule) -> None:
         self.phase.is_training = False
         self._share(module, None)
+        if self._before is not None:
+            select.use(self._before)
+            self._before = None
 
     @staticmethod
     def _share(module: LightningModule, phase: Phase | None) -> None:

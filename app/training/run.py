@@ -21,6 +21,8 @@ from app.losses.settings import LossSettings
 from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
+from app.ops import select
+from app.ops.settings import OPERATIONS
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -56,6 +58,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
     refuse_idle(arguments, module)
+    select.require(plan.recipe.kernels, torch.device(accelerator), select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
         module.model.esm.check(torch.device(accelerator))
         language = module.model.esm.identity()
@@ -201,6 +204,8 @@ def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
     if not model.has_sequence_head:
         why = "this model has no sequence head"
         idle |= dict.fromkeys([f"loss.{name}" for name in LossSettings.model_fields if name.startswith("token_")], why)
+    used = select.used_by(model)
+    idle |= {f"kernels.{name}": "nothing in this model computes it" for name in OPERATIONS if name not in used}
     for key in typed_overrides(arguments):
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")

@@ -1,6 +1,7 @@
 """Under autocast, what deals with frames and softmaxes over all residues runs in float32, with autocast off."""
 
 import importlib
+import inspect
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from tests.factories import generator
     ("name", "module", "operation"),
     [
         ("ipa", "app.blocks.parts.point_attention", "invariant_point_attention"),
-        ("flash_ipa", "app.blocks.parts.factorised_point_attention", "factorised_attention"),
         ("geometric", "app.blocks.geometric", "geometric_attention"),
         ("pairformer", "app.blocks.parts.pair_bias_attention", "pair_bias_attention"),
     ],
@@ -30,6 +30,28 @@ def test_operations_are_called_in_float32_without_autocast(name, module, operati
     with torch.autocast("cpu", torch.bfloat16):
         block(name)(state())
     assert seen == [(False, {torch.float32})]
+
+
+def test_points_frames_and_masks_of_factorised_attention_are_float32_where_the_rest_is_narrow(monkeypatch):
+    """Its kernels take half precision, with float32 for logits and softmax inside."""
+    module, seen = importlib.import_module("app.blocks.parts.factorised_point_attention"), []
+    operation = module.factorised_attention
+    names = tuple(inspect.signature(operation.function("reference")).parameters)
+
+    def watched(*given):
+        flat = {name: value.trans if name == "frames" else value for name, value in zip(names, given, strict=True)}
+        seen.append((torch.is_autocast_enabled("cpu"), {name for name, x in flat.items() if x.dtype == torch.float32}))
+        return operation(*given)
+
+    monkeypatch.setattr(module, "factorised_attention", watched)
+    made, given = block("flash_ipa"), state()
+    exact = made(given)
+    assert seen.pop() == (False, set(names))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(given)
+    points = {"q_points", "k_points", "v_points", "point_weight", "frames", "node_mask"}
+    assert seen == [(False, points)]
+    torch.testing.assert_close(found.node, exact.node, atol=0.05, rtol=0.05)
 
 
 def test_the_softmax_over_all_pairs_is_taken_in_float32():

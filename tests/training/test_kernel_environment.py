@@ -6,6 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from app.blocks.parts.dropout import Dropout
+from app.errors import UserError
+from app.ops import select
 from app.phase import ByPhase, Phase, Phased
 from app.training.kernel_environment import KernelEnvironment
 from app.training.module import CodesignModule
@@ -121,3 +123,45 @@ def test_runs_of_train_py_tell_their_model(tmp_path, monkeypatch):
     monkeypatch.setattr(CodesignModule, "losses", watched)
     train(arguments(tmp_path, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
     assert seen == [(1, True, True)] * 2
+
+
+def test_a_run_chooses_its_kernels_says_so_once_and_puts_back_what_was(tmp_path, capsys):
+    before = select.settings()
+    train(arguments(tmp_path, "trainer.max_steps=3", "kernels=reference", f"out={tmp_path / 'out'}"))
+    said = capsys.readouterr().out
+    assert said.count("kernels (") == 1 and "invariant_point_attention=reference" in said
+    assert select.settings() == before
+
+
+def test_a_resumed_run_keeps_its_kernels_and_not_its_environment(tmp_path, capsys):
+    given = arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}")
+    train([*given, "kernels.invariant_point_attention=reference", "kernels.self_attention=reference"])
+    capsys.readouterr()
+    last = tmp_path / "out/checkpoints/last.ckpt"
+    environment = ["environment=tf32", "environment.variables.CUEQ_TRITON_TUNING=AOT"]
+    train([f"resume={last}", "trainer.max_steps=2", "kernels.self_attention=auto", *environment])
+    said = capsys.readouterr().out
+    assert "kernels.self_attention: reference -> auto" in said
+    assert "invariant_point_attention=reference" in said and "CUEQ_TRITON_TUNING=AOT" in said
+    assert "matmul_precision=high" in said and "environment" not in (tmp_path / "out/recipe.yaml").read_text()
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            "kernels.invariant_point_attention=triton",
+            r"attention=triton: .*set kernels\.invariant_point_attention=auto",
+        ),
+        ("kernels.triangle_attention=torch", r"kernels\.triangle_attention has no effect: nothing in this model"),
+        ("kernels.edge_transition=nope", r"kernels\.edge_transition='nope': wanted 'auto', 'reference'"),
+        ("kernels=nope", r"kernels=nope: no such option"),
+        ("environment.variables.CUEQUI_ENABLE=1", r"unknown key environment\.variables\.CUEQUI_ENABLE"),
+        ("environment.matmul_precision=low", r"environment\.matmul_precision='low'"),
+    ],
+)
+def test_kernels_that_cannot_be_are_told_before_anything_is_written(tmp_path, typed, says):
+    with pytest.raises(UserError, match=says):
+        train(arguments(tmp_path, "trainer.max_steps=1", typed, f"out={tmp_path / 'out'}"))
+    assert not (tmp_path / "out").exists()

@@ -19,6 +19,8 @@ class FactorisedPointAttention(nn.Module):
     it would only repeat the bias of `out` (v), there is none.
     """
 
+    operations = ("factorised_attention",)
+
     def __init__(
         self,
         c_s: int,
@@ -42,13 +44,13 @@ class FactorisedPointAttention(nn.Module):
 
     def _factor(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """[B, N, R (H + D)] -> that of the bias [B, N, H, R] and that of the values [B, N, R, D]."""
-        bias, values = flat.float().unflatten(-1, (self.rank, -1)).tensor_split([self.num_heads], -1)
+        bias, values = flat.unflatten(-1, (self.rank, -1)).tensor_split([self.num_heads], -1)
         return bias.transpose(-1, -2), values
 
     def forward(self, node: Tensor, frames: Frames, mask: Tensor) -> Tensor:
         """node: [B, N, c_s]; frames: [B, N], nanometre; mask: [B, N] -> [B, N, c_s]."""
-        q = self.q(node).float().unflatten(-1, (self.num_heads, -1))
-        k, v = self.kv(node).float().unflatten(-1, (self.num_heads, -1)).chunk(2, dim=-1)
+        q = self.q(node).unflatten(-1, (self.num_heads, -1))
+        k, v = self.kv(node).unflatten(-1, (self.num_heads, -1)).chunk(2, dim=-1)
         q_points = local_points(self.q_points(node), self.num_heads)
         k_points, v_points = local_points(self.kv_points(node), self.num_heads).tensor_split([self.num_qk_points], 3)
         bias_left, value_left = self._factor(self.z1(node))

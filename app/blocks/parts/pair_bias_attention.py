@@ -13,6 +13,8 @@ class AttentionPairBias(nn.Module):
     A bias of the edges' LayerNorm would shift all logits of a row alike, which softmax cancels: there is none.
     """
 
+    operations = ("pair_bias_attention",)
+
     def __init__(self, c_s: int, c_z: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads

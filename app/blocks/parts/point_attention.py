@@ -35,6 +35,8 @@ class InvariantPointAttention(nn.Module):
     all x, then all y, then all z.
     """
 
+    operations = ("invariant_point_attention",)
+
     def __init__(
         self,
         c_s: int,

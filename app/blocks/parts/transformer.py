@@ -11,6 +11,8 @@ from app.phase import Rate
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward, each followed by dropout, the residual sum and a LayerNorm."""
 
+    operations = ("self_attention",)
+
     def __init__(self, width: int, num_heads: int, dropout: Rate):
         super().__init__()
         self.num_heads = num_heads

@@ -28,6 +28,8 @@ class NodeTransition(nn.Module):
 class EdgeTransition(nn.Module):
     """Edges updated from themselves and their two nodes, narrowed to half (FrameDiff, Yim et al. 2023, app. I)."""
 
+    operations = ("edge_transition",)
+
     def __init__(self, c_s: int, c_z: int):
         super().__init__()
         narrow = c_s // 2

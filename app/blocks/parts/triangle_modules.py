@@ -12,6 +12,8 @@ from app.phase import Rate
 class TriangleMultiplication(nn.Module):
     """Algorithm 12 (outgoing) or 13 (incoming), as wide inside as the edges. Gates start half open."""
 
+    operations = ("triangle_multiplication",)
+
     def __init__(self, c_z: int, direction: Direction):
         super().__init__()
         self.direction: Direction = direction
@@ -39,6 +41,8 @@ class TriangleMultiplication(nn.Module):
 
 class TriangleAttention(nn.Module):
     """Algorithm 14, around the starting node; on transposed edges it is algorithm 15. Gates start half open."""
+
+    operations = ("triangle_attention",)
 
     def __init__(self, c_z: int, num_heads: int, head_width: int):
         super().__init__()

@@ -1,6 +1,7 @@
 """Who runs the language model: FAPLM (the package faesm) or Hugging Face's transformers. Imported when chosen.
 
-Both make the same modules with the same names of weights. Neither loads anything: weights are filled in by us.
+Both make the same modules with the same names of weights. Neither loads anything: weights are filled in by us. In
+FAPLM's layers the attention is our operation, chosen by `kernels.esm_attention`, and no work is done on padding.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from app.config.keys import one_line
-from app.devices import runs_flash_attention
 from app.errors import UserError
+from app.model.esm import attention
 from app.model.esm.folder import NAME, EsmConfig, EsmFolder
 from app.model.esm.settings import WHERE
 
@@ -39,10 +40,7 @@ def refuse_absent(backend: str) -> None:
 def build(
     backend: str, folder: EsmFolder, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> nn.Module:
-    """The language model, in eval mode and frozen, its weights in `dtype` on `device`.
-
-    Called with `inputs_embeds` [B, T, D] and `attention_mask` [B, T] bool. Raises UserError as `fitted` does.
-    """
+    """The language model, in eval mode and frozen, its weights in `dtype` on `device`. Raises UserError as `fitted`."""
     model = fitted(backend, folder, weights, device, dtype).to_empty(device=device)
     _fill(model, weights)
     return model
@@ -58,24 +56,16 @@ def fitted(
     module = _module(backend)
     with _quiet(), torch.device("meta"):
         config = importlib.import_module("transformers").EsmConfig(**_arguments(folder.config))
-        config.use_fa = backend == "faplm" and module.flash_attn_installed and runs_flash_attention(device, dtype)
+        config.use_fa = False
         make = module.FAEsmModel if backend == "faplm" else module.EsmModel
         model = make(config, add_pooling_layer=False)
     model.contact_head = None
     for name, parameter in model.named_parameters():
         if name not in weights or weights[name].shape != parameter.shape:
             raise UserError(f"{NAME}={folder.path}: its weights lack {name} {list(parameter.shape)}: fetch it again")
+    if backend == "faplm":
+        attention.take_over(model.encoder.layer)
     return model.to(dtype).eval().requires_grad_(False)
-
-
-def unpacked(hidden: Tensor, attended: Tensor) -> Tensor:
-    """Hidden states [B, T, D]. FAPLM with flash-attn gives them packed, [all tokens, D]: 0 on padding then.
-
-    attended: [B, T] bool, false on padding.
-    """
-    if hidden.dim() == 3:
-        return hidden
-    return hidden.new_zeros(*attended.shape, hidden.shape[-1]).masked_scatter(attended[..., None], hidden)
 
 
 def _arguments(config: EsmConfig) -> dict:
@@ -135,12 +125,12 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hidden_flash_attention() -> Iterator[None]:
-    """Where there is no GPU for it, faesm must not find flash-attn: it would ask for the GPU when imported."""
-    absent = "flash_attn" not in sys.modules and not torch.cuda.is_available()
-    if absent:
-        sys.modules["flash_attn"] = None  # type: ignore[assignment] - an import of it now fails
+    """faesm must not find flash-attn, of which it has no use here: it would ask for a GPU when imported."""
+    found = sys.modules.get("flash_attn")
+    sys.modules["flash_attn"] = None  # type: ignore[assignment] - an import of it now fails
     try:
         yield
     finally:
-        if absent:
-            del sys.modules["flash_attn"]
+        del sys.modules["flash_attn"]
+        if found is not None:
+            sys.modules["flash_attn"] = found

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from app.blocks.base import Part
 from app.devices import full_precision, under_autocast
 from app.errors import UserError
-from app.model.esm.language import LanguageModel
+from app.model.esm.language import LanguageModel, Representations
 from app.model.esm.settings import WHERE, EsmSettings
+from app.model.esm.tokens import TokenLayout
 from app.model.stack import Plan, Sizes, Stack, plan_of_refinement
 from app.types import NoisyBatch, TrunkState
 
@@ -78,12 +79,21 @@ class EsmCombiner(nn.Module):
         self.to_edge = Projected(layers * heads, sizes["c_z"]) if settings.with_maps else None
         self.refine = Stack(refine) if refine else None
 
-    def forward(self, state: TrunkState, batch: NoisyBatch) -> TrunkState:
-        seen = self.language(batch, state.node.device)
+    def forward(
+        self, state: TrunkState, batch: NoisyBatch, fixed: TokenLayout | Representations | None = None
+    ) -> TrunkState:
+        """fixed: what `fixed` gave for a batch of the same residues, in sampling."""
+        seen = fixed if isinstance(fixed, Representations) else self.language(batch, state.node.device, fixed)
         state = state.replace(node=state.node + self.to_node(self.mix(seen.hidden)) * state.node_mask[..., None])
         if self.to_edge is not None:
             state = state.replace(edge=state.edge + self.to_edge(seen.maps) * state.edge_mask[..., None])
         return state if self.refine is None else self.refine(state)
+
+    def fixed(self, batch: NoisyBatch, sequence_given: bool = False) -> TokenLayout | Representations:
+        """What stays as it is while designs are sampled: the places of the tokens; where the sequence is given, which
+        no step changes, all that the language model says of it. Raises UserError as `check` does."""
+        layout = self.language.lay_out(batch, batch.device)
+        return self.language(batch, batch.device, layout) if sequence_given else layout
 
     def check(self, device: torch.device) -> None:
         """Find what is wrong with the language model before a run starts. Raises UserError: `LanguageModel.check`."""

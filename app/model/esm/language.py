@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from app.devices import choose_dtype, full_precision
 from app.errors import UserError
-from app.model.esm import backends
+from app.model.esm import attention, backends
 from app.model.esm.embedding import embedded
 from app.model.esm.folder import NAME, EsmFolder, find, sha256, size_of
 from app.model.esm.settings import WHERE, EsmSettings
-from app.model.esm.tokens import Alphabet, Tokens, tokenize
+from app.model.esm.tokens import Alphabet, TokenLayout, lay_out
 from app.types import NoisyBatch
 
 
@@ -50,7 +50,7 @@ class LanguageModel:
         self._expected: tuple[str, dict[str, str]] | None = None  # a checkpoint, and the identity that it tells
         self._sha256: str | None = None
         self._loaded: _Loaded | None = None
-        self._last: tuple[Tokens, Representations] | None = None
+        self._last: tuple[TokenLayout, Tensor, Representations] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None, "_last": None}
@@ -97,35 +97,50 @@ class LanguageModel:
         """Forget what the last batch gave."""
         self._last = None
 
-    def __call__(self, batch: NoisyBatch, device: torch.device) -> Representations:
+    def __call__(self, batch: NoisyBatch, device: torch.device, layout: TokenLayout | None = None) -> Representations:
         """Representations on `device`, those of the last call where the tokens are the same.
 
-        Outside of autocast: the precision is the language model's own. Raises UserError as `check` does.
+        layout: of `lay_out`, where the caller knows that the batch has the same residues as when it was made; nothing
+        is read back from the device then, and nothing kept. Outside of autocast: the precision is the language model's
+        own. Raises UserError as `check` does.
         """
         with torch.inference_mode(False), torch.no_grad(), full_precision(device):
-            if self._loaded is None or self._loaded.device != device:
-                self._loaded = self._last = None  # two at a time may be more than fits
-                self._loaded = self._load(device)
-            tokens = tokenize(batch, self._loaded.alphabet, self.settings.linker)
-            if self._last is None or not self._last[0].equal(tokens):
+            loaded = self._on(device)
+            if layout is not None:
+                return self._run(loaded, layout, layout.read(batch.to(device)))
+            layout = self.lay_out(batch, device)
+            ids = layout.read(batch.to(device))
+            if self._last is None or not (self._last[0].same_as(layout) and self._last[1].equal(ids)):
                 self._last = None
-                self._last = tokens, self._run(self._loaded, tokens)
-            return self._last[1]
+                self._last = layout, ids, self._run(loaded, layout, ids)
+            return self._last[2]
 
-    def _run(self, loaded: _Loaded, tokens: Tokens) -> Representations:
-        ids, place = tokens.ids.to(loaded.device), tokens.place.to(loaded.device)
-        attended = ids != loaded.alphabet.padding
-        table = loaded.model.embeddings.word_embeddings
-        given = embedded(table, ids, loaded.alphabet.mask, loaded.alphabet.padding) if loaded.rescales else table(ids)
+    def lay_out(self, batch: NoisyBatch, device: torch.device) -> TokenLayout:
+        """Where the batch's residues stand among the tokens, on `device`. Raises UserError as `check` does."""
+        return lay_out(batch, self._on(device).alphabet, self.settings.linker).to(device)
+
+    def _on(self, device: torch.device) -> _Loaded:
+        if self._loaded is None or self._loaded.device != device:
+            self._loaded = self._last = None  # two at a time may be more than fits
+            self._loaded = self._load(device)
+        return self._loaded
+
+    def _run(self, loaded: _Loaded, layout: TokenLayout, ids: Tensor) -> Representations:
+        table, alphabet = loaded.model.embeddings.word_embeddings, loaded.alphabet
+        given = embedded(table, ids, alphabet.mask, alphabet.padding) if loaded.rescales else table(ids)
+        if self.settings.backend == "faplm":
+            place = layout.sequences.starts[:-1, None] + layout.place
+            layers = attention.hidden_states(loaded.model, given, layout)
+            return Representations(torch.stack([layer[place] for layer in layers]), None)
         out = loaded.model(
             inputs_embeds=given,
-            attention_mask=attended,
+            attention_mask=ids != alphabet.padding,
             output_hidden_states=True,
             output_attentions=self.settings.with_maps,
             return_dict=True,
         )
-        row = torch.arange(len(ids), device=loaded.device)[:, None]
-        hidden = torch.stack([backends.unpacked(layer, attended)[row, place] for layer in out.hidden_states])
+        row, place = torch.arange(len(ids), device=loaded.device)[:, None], layout.place
+        hidden = torch.stack([layer[row, place] for layer in out.hidden_states])
         if not self.settings.with_maps:
             return Representations(hidden, None)
         row, i, j = row[..., None], place[:, :, None], place[:, None]

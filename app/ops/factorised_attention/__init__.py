@@ -1,10 +1,15 @@
 """Invariant point attention with pairs of low rank. Widths of a call: the widened key's and value's."""
 
+import torch
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA, runs_flash_attention
+from app.ops.backend import HALF, Backend, Call
+from app.ops.packages import FLASH_ATTN
 from app.ops.select import Operation, wants_gradient
 from app.types import Frames
+
+WIDEST_FLASH_ATTN = 256
 
 
 def describe(
@@ -22,10 +27,19 @@ def describe(
     frames: Frames,
     node_mask: Tensor,
 ) -> Call:
-    keys = q.shape[-1] + 3 * q_points.shape[-2] + bias_left.shape[-1] + 1
+    precise = 1 if v.dtype == q_points.dtype else 3  # columns for each number made of coordinates, see `widened.py`
+    keys = q.shape[-1] + bias_left.shape[-1] + precise * (3 * q_points.shape[-2] + 1)
     values = v.shape[-1] + 3 * v_points.shape[-2] + value_left.shape[2] * value_left.shape[3]
     gradient = wants_gradient(q, k, v, q_points, k_points, v_points, bias_left, value_left, point_weight)
-    return Call(q.device.type, q.dtype, q.shape[1], (keys, values), gradient)
+    return Call(q.device.type, v.dtype, q.shape[1], (keys, values), gradient)
+
+
+def limit_of_flash_attn(call: Call) -> str | None:
+    if max(call.widths) > WIDEST_FLASH_ATTN:
+        return f"takes widened keys and values up to {WIDEST_FLASH_ATTN}, not {max(call.widths)}"
+    if call.device == NVIDIA and not runs_flash_attention(torch.device(call.device), call.dtype):
+        return "runs on GPUs from Ampere on"
+    return None
 
 
 factorised_attention = Operation(
@@ -33,9 +47,10 @@ factorised_attention = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "widened"),
+        Backend("flash_attn", "flash_attn", devices=(NVIDIA,), dtypes=HALF, limit=limit_of_flash_attn, **FLASH_ATTN),
     ],
     describe=describe,
-    order=lambda call: ("torch",),
+    order=lambda call: ("torch",),  # the same algorithm as flash_attn; not measured against it
 )
 
 __all__ = ["factorised_attention"]

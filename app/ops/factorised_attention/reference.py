@@ -31,11 +31,14 @@ def factorised_attention(
     the frames' unit. Factors of rank R: bias_left, bias_right: [B, N, H, R], whose product summed over R is the pair
     bias, and value_left, value_right: [B, N, R, D], whose product by channel, summed over R, is the pair value.
     point_weight: [H], positive weight of the squared distances, as for `invariant_point_attention`. frames: [B, N].
-    node_mask: [B, N], 1 = present.
-    Returns scalars [B, N, H, C], points [B, N, H, Pv, 3] in local coordinates, pair values [B, N, H, D]; all are 0 in
-    rows of absent residues.
+    node_mask: [B, N], 1 = present. Points, frames and masks are float32, whatever the rest is.
+    Returns scalars [B, N, H, C] and pair values [B, N, H, D] in v's dtype, points [B, N, H, Pv, 3] in local
+    coordinates; all are 0, and with them all gradients, in rows of absent residues.
     """
-    width, num_points = q.shape[-1], q_points.shape[-2]
+    width, num_points, dtype = q.shape[-1], q_points.shape[-2], v.dtype
+    given = q, k, v, bias_left, bias_right, value_left, value_right, point_weight
+    q, k, v, bias_left, bias_right, value_left, value_right, point_weight = (x.to(q_points.dtype) for x in given)
+    frames = frame.centred(frames, node_mask)  # nothing depends on the origin, far from which float32 loses digits
     pair_bias = torch.einsum("bihr,bjhr->bhij", bias_left, bias_right)
     logits = torch.einsum("bihc,bjhc->bhij", q, k) * (3 * width) ** -0.5 + 3**-0.5 * pair_bias
 
@@ -53,4 +56,4 @@ def factorised_attention(
     pair = torch.einsum("bird,bjrd->bijd", value_left, value_right)
     pair_values = torch.einsum("bhij,bijd->bihd", weights, pair)
     present = node_mask[..., None, None]
-    return scalars * present, points * present[..., None], pair_values * present
+    return (scalars * present).to(dtype), points * present[..., None], (pair_values * present).to(dtype)

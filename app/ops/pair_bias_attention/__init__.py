@@ -2,8 +2,11 @@
 
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA
+from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
+from app.ops.triangle_attention import narrow_heads
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) -> Call:
@@ -15,9 +18,18 @@ pair_bias_attention = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "fused"),
+        Backend(
+            "cuequivariance",
+            "cuequivariance",
+            devices=(NVIDIA,),
+            dtypes=FLOATS,
+            shortest=shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD"),
+            limit=lambda call: narrow_heads(call.dtype, call.widths[0], call.length),
+            **CUEQUIVARIANCE,
+        ),
     ],
     describe=describe,
-    order=lambda call: ("torch",),
+    order=lambda call: ("torch",),  # cuequivariance: not measured
 )
 
 __all__ = ["pair_bias_attention"]

@@ -1,19 +1,21 @@
 """Attention with pair bias by torch's own fused attention, which keeps neither logits nor weights where it can."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 
-from app.devices import full_precision
-from app.ops.pair_bias_attention.reference import NEGATIVE
-
-# Without cuDNN's, which gives NaN gradients for some masks (pytorch 196678).
-_SOUND = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+from app.devices import NVIDIA, full_precision
+from app.ops.absent import as_bias, filled
+from app.ops.sdpa import SOUND
 
 
 def pair_bias_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) -> Tensor:
-    """As the reference."""
-    with full_precision(q.device), sdpa_kernel(_SOUND):
-        masked = bias.float() + NEGATIVE * (1 - key_mask.float())[:, None, None, :]
-        masked = masked.contiguous()  # heads come last from a projection, and CUDA's fused kernels want keys last
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), masked).to(v.dtype)
+    """As the reference; half precision stays so on an NVIDIA GPU, whose kernel accumulates in float32."""
+    dtype = v.dtype if q.device.type == NVIDIA else torch.promote_types(v.dtype, torch.float32)
+    keys, some = filled(key_mask)
+    with full_precision(q.device), sdpa_kernel(SOUND):
+        # Heads come last from a projection, and CUDA's fused kernels want keys last.
+        masked = (bias.to(dtype) + as_bias(keys, dtype)[:, None, None, :]).contiguous()
+        out = F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), masked)
+        return (out * some[:, None, None, None]).to(v.dtype)

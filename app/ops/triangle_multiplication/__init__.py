@@ -1,10 +1,16 @@
 """The update of edges from the other sides of all triangles over them. Widths of a call: c_z, and that inside."""
 
+import torch
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA, under_autocast
+from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
 from app.ops.triangle_multiplication.reference import Direction
+
+FUSED_FROM = 256
+"""Residues from which on `auto` takes cuEquivariance's kernels: below, torch's are faster. Not measured."""
 
 
 def describe(
@@ -20,7 +26,15 @@ def describe(
 ) -> Call:
     widths = edge.shape[-1], p_in.shape[0] // 2
     gradient = wants_gradient(edge, norm_in, p_in, g_in, norm_out, p_out, g_out)
-    return Call(edge.device.type, edge.dtype, edge.shape[1], widths, gradient)
+    dtype = torch.get_autocast_dtype(edge.device.type) if under_autocast(edge.device) else edge.dtype
+    return Call(edge.device.type, dtype, edge.shape[1], widths, gradient)
+
+
+def limit_of_cuequivariance(call: Call) -> str | None:
+    outer, inner = call.widths
+    if outer != inner or outer % 32:
+        return f"takes edges as wide inside as outside, a width that 32 divides, not {outer} and {inner}"
+    return None
 
 
 triangle_multiplication = Operation(
@@ -28,9 +42,18 @@ triangle_multiplication = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "chunked"),
+        Backend(
+            "cuequivariance",
+            "cuequivariance",
+            devices=(NVIDIA,),
+            dtypes=FLOATS,
+            shortest=shortest_in_cuequivariance("CUEQ_TRIMUL_FALLBACK_THRESHOLD"),
+            limit=limit_of_cuequivariance,
+            **CUEQUIVARIANCE,
+        ),
     ],
     describe=describe,
-    order=lambda call: ("torch",),
+    order=lambda call: ("cuequivariance", "torch") if call.length >= FUSED_FROM else ("torch",),
 )
 
 __all__ = ["Direction", "triangle_multiplication"]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from app.ops.recompute import by_rows
 from app.ops.triangle_multiplication import reference
-from app.ops.triangle_multiplication.reference import Direction
+from app.ops.triangle_multiplication.reference import Direction, layer_norm
 
 LARGEST = 2**21
 """Entries of an intermediate tensor of width c_z (8 MiB). Edges of at most that size are treated in one go."""
@@ -28,7 +28,7 @@ def triangle_multiplication(
         return reference.triangle_multiplication(edge, mask, direction, *weights)
 
     def normed(edge: Tensor) -> Tensor:
-        return F.layer_norm(edge, edge.shape[-1:], *norm_in)
+        return layer_norm(edge, *norm_in)
 
     def sides(edge: Tensor, mask: Tensor) -> Tensor:
         """[B, rows, N, 2 D]"""
@@ -37,7 +37,7 @@ def triangle_multiplication(
         return both * mask[..., None].to(both.dtype)
 
     def update(triangles: Tensor, edge: Tensor) -> Tensor:
-        x = F.layer_norm(triangles, triangles.shape[-1:], *norm_out)
+        x = layer_norm(triangles, *norm_out)
         return F.linear(x, p_out) * F.linear(normed(edge), g_out).sigmoid()
 
     rows = max(1, LARGEST // (edge.numel() // edge.shape[1]))

@@ -15,13 +15,6 @@ from tests.model.esm.made_esm import write_esm
 CPU = torch.device("cpu")
 
 
-def test_packed_hidden_states_are_taken_apart():
-    attended = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]).bool()
-    hidden = torch.randn(3, 5, 4) * attended[..., None]
-    assert torch.equal(backends.unpacked(hidden[attended], attended), hidden)
-    assert torch.equal(backends.unpacked(hidden, attended), hidden)
-
-
 @pytest.mark.parametrize("version", ["4.30.1", "4.54.0", "5.17.0"])
 def test_versions_that_faplm_does_not_run_with_are_refused(monkeypatch, version):
     monkeypatch.setattr(backends.metadata, "version", lambda name: version if name == "transformers" else "0.1.1")

@@ -15,6 +15,7 @@ from app.model.esm.combiner import LayerMix
 from app.model.esm.settings import EsmSettings
 from tests.factories import generator, noisy_batch, padded, perturb, results, rows, tiny_model
 from tests.mac import StandIn
+from tests.memory import NoReadBack
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"c_s": 16, "c_z": 8}
@@ -265,3 +266,25 @@ def test_what_nothing_reads_is_not_made(esm):
     with pytest.raises(UserError, match=r"model\.esm\.mode=node_and_edge.*model\.c_z=null"):
         build(esm, "node and edge", needed={"node"}, sizes={"c_s": 16, "c_z": None})
     assert build(esm, needed={"node"}, sizes={"c_s": 16, "c_z": None}).to_edge is None
+
+
+@every_variant
+@pytest.mark.parametrize("sequence_given", [False, True])
+def test_what_is_fixed_in_sampling_changes_nothing(esm, variant, sequence_given, monkeypatch):
+    made, batch = model(esm, variant), noisy_batch()
+    state = tiny_model(scale=0.2).embed(batch)
+    plain, fixed, calls, run = (
+        copy.deepcopy(made.esm),
+        made.esm.fixed(batch, sequence_given),
+        [],
+        made.esm.language._run,
+    )
+    monkeypatch.setattr(made.esm.language, "_run", lambda *given: (calls.append(1), run(*given))[1])
+    for step in range(2):
+        tokens = batch.aatypes_t if sequence_given else (batch.aatypes_t + step) % 20
+        later = dataclasses.replace(batch, aatypes_t=tokens, trans_t=batch.trans_t + step)
+        with NoReadBack():
+            found = made.esm(state, later, fixed)
+        assert len(calls) == (0 if sequence_given else step + 1)
+        expected = plain(state, later)
+        assert torch.equal(found.node, expected.node) and torch.equal(found.edge, expected.edge)

@@ -13,8 +13,11 @@ from app.errors import UserError
 from app.model.esm import backends
 from app.model.esm.language import LanguageModel
 from app.model.esm.settings import EsmSettings
-from app.model.esm.tokens import Alphabet, tokenize
+from app.model.esm.tokens import Alphabet, lay_out
+from app.ops import select
+from app.ops.settings import KernelSettings
 from tests.factories import noisy_batch, padded, rows
+from tests.memory import NoReadBack
 from tests.model.esm.made_esm import VOCABULARY, hugging_face
 
 CPU = torch.device("cpu")
@@ -43,25 +46,27 @@ def counted(monkeypatch, model: LanguageModel) -> list:
 @both_backends
 def test_hidden_states_of_all_layers_are_hugging_faces(esm, backend):
     made = batch()
-    tokens, here = tokenize(made, ALPHABET, 25), made.res_mask.bool()
+    layout, here = lay_out(made, ALPHABET, 25), made.res_mask.bool()
+    ids = layout.read(made)
     with torch.no_grad():
-        expected = hugging_face(esm)(tokens.ids, (tokens.ids != 1).long(), output_hidden_states=True).hidden_states
+        expected = hugging_face(esm)(ids, (ids != 1).long(), output_hidden_states=True).hidden_states
     found = language(esm, backend)(made, CPU).hidden
     assert found.shape == (4, 3, 12, 32)
     for ours, theirs in zip(found, expected, strict=True):
-        theirs = theirs[torch.arange(3)[:, None], tokens.place]
+        theirs = theirs[torch.arange(3)[:, None], layout.place]
         torch.testing.assert_close(ours[here], theirs[here], atol=1e-4, rtol=1e-4)
 
 
 def test_attention_maps_are_hugging_faces(esm):
     made = batch()
-    tokens, here = tokenize(made, ALPHABET, 25), made.res_mask.bool()
+    layout, here = lay_out(made, ALPHABET, 25), made.res_mask.bool()
+    ids = layout.read(made)
     with torch.no_grad():
-        expected = hugging_face(esm)(tokens.ids, (tokens.ids != 1).long(), output_attentions=True).attentions
+        expected = hugging_face(esm)(ids, (ids != 1).long(), output_attentions=True).attentions
     found = language(esm, mode="node_and_edge")(made, CPU).maps
     assert found.shape == (3, 12, 12, 12)
     for b in range(3):
-        place = tokens.place[b][here[b]]
+        place = layout.place[b][here[b]]
         ours = found[b][here[b]][:, here[b]]
         theirs = torch.cat([layer[b][:, place][:, :, place] for layer in expected]).movedim(0, -1)
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
@@ -185,3 +190,38 @@ def test_looking_for_it_loads_nothing(esm, monkeypatch):
     model.check(CPU)
     assert model._loaded is None
     assert model.identity() == {"name": str(esm), "sha256": model._sha256}
+
+
+@both_backends
+def test_with_a_layout_it_reads_nothing_back_and_gives_the_same(esm, backend, monkeypatch):
+    model, made = language(esm, backend), batch()
+    layout = model.lay_out(made, CPU)
+    calls = counted(monkeypatch, model)
+    for step in range(2):
+        later = dataclasses.replace(made, aatypes_t=(made.aatypes_t + step) % 20)
+        expected = language(esm, backend)(later, CPU).hidden
+        with NoReadBack():
+            found = model(later, CPU, layout).hidden
+        assert torch.equal(found, expected)
+    assert len(calls) == 2 and model._last is None
+
+
+def test_no_work_is_done_on_padding(esm):
+    made = batch()
+    made = dataclasses.replace(made, res_mask=made.res_mask * (torch.arange(12) < torch.tensor([[12], [9], [4]])))
+    model, here = language(esm, "faplm"), made.res_mask.bool()
+    layout, shapes = model.lay_out(made, CPU), []
+    for layer in model._loaded.model.encoder.layer:
+        layer.register_forward_hook(lambda module, given, out: shapes.append(out[0].shape))
+    found = model(made, CPU).hidden
+    assert set(shapes) == {(sum(layout.sequences.lengths), 32)} and len(set(layout.sequences.lengths)) == 3
+    torch.testing.assert_close(found[:, here], language(esm)(made, CPU).hidden[:, here], atol=1e-4, rtol=1e-4)
+
+
+def test_the_attention_is_the_operation_that_the_settings_name(esm):
+    expected = language(esm, "faplm")(batch(), CPU).hidden
+    with select.using(KernelSettings(esm_attention="reference")):
+        found = language(esm, "faplm")(batch(), CPU).hidden
+        assert [str(choice).partition(" (")[0] for choice in select.choices()] == ["esm_attention: reference"]
+    here = batch().res_mask.bool()
+    torch.testing.assert_close(found[:, here], expected[:, here], atol=1e-5, rtol=1e-5)

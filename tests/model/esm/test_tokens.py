@@ -1,14 +1,16 @@
 """Residues to tokens and back."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from app.chem.residues import AATYPES, AATYPES_WITH_X, MASK_TOKEN
 from app.errors import UserError
-from app.model.esm.tokens import Alphabet, tokenize
+from app.model.esm.tokens import Alphabet, lay_out
 from tests.factories import noisy_batch, padded, rows
+from tests.memory import NoReadBack
 from tests.model.esm.made_esm import VOCABULARY
 
 ALPHABET = Alphabet.of(VOCABULARY, "here")
@@ -25,6 +27,11 @@ def batch(length: int = 5, **fields):
         "aatypes_t": torch.zeros(1, length),
     }
     return dataclasses.replace(made, **plain | {name: torch.tensor([value]) for name, value in fields.items()})
+
+
+def tokenize(made, alphabet: Alphabet, linker: int) -> SimpleNamespace:
+    layout = lay_out(made, alphabet, linker)
+    return SimpleNamespace(ids=layout.read(made), place=layout.place, layout=layout)
 
 
 def read(tokens, row: int = 0) -> str:
@@ -103,3 +110,28 @@ def test_residues_stand_where_they_are_said_to():
 def test_other_vocabularies_are_refused():
     with pytest.raises(UserError, match=r"here: vocab\.txt.*lacks <mask>, W"):
         Alphabet.of([token for token in VOCABULARY if token not in ("W", "<mask>")], "here")
+
+
+def test_one_layout_serves_all_steps_of_a_design():
+    made = batch(6, chain_idx=[1, 1, 2, 2, 2, 2], res_idx=[1, 2, 1, 2, 5, 6])
+    layout = lay_out(made, ALPHABET, 2)
+    for step in range(3):
+        later = dataclasses.replace(made, aatypes_t=torch.randint(0, 21, (1, 6)), trans_t=made.trans_t + step)
+        assert torch.equal(layout.read(later), tokenize(later, ALPHABET, 2).ids)
+
+
+def test_packed_tokens_are_all_but_padding_in_their_order():
+    made = noisy_batch(size=4)
+    made.res_mask[0, 3:] = 0
+    tokens = tokenize(made, ALPHABET, 25)
+    flat, (starts, lengths) = tokens.ids.flatten(), dataclasses.astuple(tokens.layout.sequences)
+    assert torch.equal(flat[tokens.layout.packed], flat[flat != ALPHABET.padding])
+    assert starts.diff().tolist() == list(lengths) == (tokens.ids != ALPHABET.padding).sum(-1).tolist()
+    assert (flat[tokens.layout.packed][starts[:-1].long()] == ALPHABET.start).all()
+
+
+def test_reading_tokens_reads_nothing_back():
+    made = noisy_batch(size=2)
+    layout = lay_out(made, ALPHABET, 25)
+    with NoReadBack():
+        assert layout.read(made).shape == layout.fixed.shape

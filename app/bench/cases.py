@@ -1,0 +1,60 @@
+"""All that can be measured, by name, and what is if nobody says."""
+
+from functools import cache
+
+from app.bench import esm, longest, models, operation, sampling
+from app.bench.case import LEGACY, Case
+from app.config.compose import options
+from app.config.keys import did_you_mean
+from app.devices import NVIDIA
+from app.errors import UserError
+
+OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", longest.NAME)
+"""Take NAME:RECIPE too."""
+
+_ON_GPU = (
+    "model-forward:pairformer_heavy",
+    "model-train:pairformer_heavy",
+    *(f"{longest.NAME}{recipe}" for recipe in ("", ":pairformer_heavy", ":linear_memory")),
+)
+
+
+@cache
+def cases() -> dict[str, Case]:
+    """By name, models first. The search for the longest chain is none: see `app.bench.longest`."""
+    made = [*models.cases(), *sampling.cases(), *esm.cases(), *operation.cases()]
+    return {case.name: case for case in made}
+
+
+def names() -> list[str]:
+    return [*cases(), longest.NAME]
+
+
+def standard(device: str) -> list[str]:
+    """What the whole table is made of."""
+    return [*cases(), *(_ON_GPU if device == NVIDIA else ())]
+
+
+def name_of(case: str) -> str:
+    """Without the recipe."""
+    return case.partition(":")[0]
+
+
+def case_of(case: str) -> Case:
+    return cases()[name_of(case)]
+
+
+def checked(case: str, recipe: str | None = None) -> str:
+    """A case as it was asked for, with the recipe of `--recipe`. Raises UserError for one that there is not."""
+    name, colon, own = case.partition(":")
+    if name not in names():
+        raise UserError(f"--only {case}: {did_you_mean(name, names())}the cases are {', '.join(names())}")
+    if name not in OF_A_RECIPE:
+        if colon:
+            raise UserError(f"--only {case}: only {', '.join(OF_A_RECIPE)} take a recipe: --only {name}")
+        return name
+    chosen = own or recipe
+    known = options()["recipe"]
+    if chosen and chosen not in known:
+        raise UserError(f"recipe {chosen}: {did_you_mean(chosen, known)}the recipes are {', '.join(known)}")
+    return f"{name}:{chosen}" if chosen and chosen != LEGACY else name

@@ -1,0 +1,75 @@
+"""`python -m app bench`."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from app.errors import UserError
+
+
+def bench(
+    only: Annotated[list[str] | None, typer.Option(help="Cases to measure; NAME:RECIPE for a model.")] = None,
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Residues.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Examples at once.")] = None,
+    backends: Annotated[str | None, typer.Option(help="Besides reference and auto, as in torch,triton.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="That of the models, in place of multiflow_legacy.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds in which all backends take their turn.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of rows.")] = False,
+) -> None:
+    """Measure speed, memory and errors of every backend beside the reference: everything, or the cases of --only.
+
+    Cases: model-forward, model-train, model-train-checkpointed, sampling, esm, longest, and every operation, forward
+    (NAME) and with its backward pass (NAME-train). Progress goes to standard error.
+    """
+    from app.bench.cases import checked, standard  # torch: only for commands that need it
+    from app.bench.machine import describe
+    from app.bench.run import Request, measured
+    from app.bench.table import WIDTH, best, choices, table
+    from app.devices import choose
+
+    chosen = choose(device, "--device")
+    request = Request(
+        cases=[checked(case, recipe) for case in only] if only else standard(chosen.type),
+        device=chosen.type,
+        lengths=length,
+        dtypes=[_dtype(name, chosen) for name in dtype] if dtype else None,
+        batch=batch,
+        backends=_backends(backends) if backends else None,
+        repeats=repeats,
+    )
+    notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    for name, words in describe(chosen).items():
+        notes.print(f"{name}: {words}")
+    found = list(measured(request, notes.print))
+    rows, chose = [row for row, _ in found], [words for _, words in found]
+    if as_json:
+        json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
+        print()
+        return
+    Console(width=WIDTH).print(table(rows))
+    for line in [*choices(rows, chose), *best(rows, chose)]:
+        print(line)
+
+
+def _dtype(name: str, device) -> str:
+    from app.devices import choose_dtype
+
+    if name not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"--dtype {name} is unknown: use float32, bfloat16 or float16")
+    choose_dtype(name, device, "--dtype")
+    return name
+
+
+def _backends(names: str) -> list[str]:
+    from app.bench.case import OF_MODELS
+
+    chosen = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in chosen if name not in OF_MODELS]:
+        raise UserError(f"--backends {', '.join(unknown)}: there is none of that name: use {', '.join(OF_MODELS)}")
+    return chosen

@@ -1,0 +1,74 @@
+"""`python -m app bench`, as typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from app.bench import run as bench_run
+from app.cli.many import spread
+from app.errors import UserError
+from tests.bench.here import Here
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(bench_run, "Apart", Here)
+    monkeypatch.setattr("app.bench.memory.return_what_is_freed", lambda: None)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli, ["bench", "--device", "cpu", *arguments], catch_exceptions=True)
+
+
+def test_json_is_a_list_of_rows_and_nothing_else():
+    result = run("--only", "triangle_attention", "--length", "4", "6", "--repeats", "1", "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert [row["length"] for row in rows] == [4] * (len(rows) // 2) + [6] * (len(rows) // 2)
+    assert {"reference", "auto"} <= {row["backend"] for row in rows}
+    assert "torch" in result.stderr and "memory of auto" in result.stderr
+
+
+def test_the_table_names_the_best():
+    result = run("--only", "triangle_attention", "--length=5", "--repeats", "1", "--backends", "torch")
+    assert result.exit_code == 0
+    assert "triangle_attention float32 5: " in result.stdout and " is best" in result.stdout
+    assert "reference" in result.stdout and "1.00x" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--only", "nonsense"], "--only nonsense: the cases are model-forward, model-train.*longest"),
+        (["--only", "model-forwrd"], "did you mean model-forward"),
+        (["--only", "esm:tiny"], "take a recipe"),
+        (["--only", "model-forward:tinyy"], "did you mean tiny"),
+        (["--only", "model-forward", "--recipe", "nonsense"], "the recipes are"),
+        (["--dtype", "int8"], "--dtype int8 is unknown"),
+        (["--dtype", "float16"], "--dtype=float16"),
+        (["--backends", "fast"], "--backends fast: there is none of that name: use auto, reference"),
+        (["--device", "tpu"], "--device=tpu is unknown"),
+        (["--only", "longest"], "needs an NVIDIA GPU"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, told):
+    import re
+
+    error = run(*arguments).exception
+    assert isinstance(error, UserError) and "\n" not in str(error)
+    assert re.search(told, str(error)), error
+
+
+def test_values_that_follow_one_another_belong_to_the_option():
+    given = ["--only", "a", "b", "--json", "--length", "1", "2", "3", "--device", "cpu"]
+    assert spread(given, {"--only", "--length"}) == [
+        *("--only", "a", "--only", "b", "--json", "--length", "1", "--length", "2", "--length", "3", "--device", "cpu")
+    ]
+    assert spread(["--length=1", "2"], {"--length"}) == ["--length=1", "--length", "2"]
+
+
+def test_a_stray_word_is_an_error():
+    result = run("--json", "stray")
+    assert result.exit_code == 2 and "stray" in result.stderr

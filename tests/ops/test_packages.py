@@ -1,0 +1,227 @@
+"""Adapters to optional packages over stand-ins that keep the packages' conventions, faults included."""
+
+import importlib
+import inspect
+import sys
+import types
+
+import pytest
+import torch
+
+from app.devices import NVIDIA
+from app.errors import UserError
+from app.ops.backend import Call
+from app.ops.check import BOUNDS, cast, compare
+from app.ops.packages import shortest_in_cuequivariance
+from app.ops.select import operations
+
+HERE = operations()
+CPU = torch.device("cpu")
+
+
+def attended(q, k, v, bias, present, scale):
+    logits = (scale * q @ k.mT + bias).float()
+    return logits.masked_fill(~present, -1e9).softmax(-1).to(v.dtype) @ v
+
+
+class Trifast:
+    """trifast 0.1.13: heads first, a mask of what is absent, and rows without keys averaged over a padded length."""
+
+    @staticmethod
+    def triangle_attention(q, k, v, b, mask):
+        size, heads, length, _, width = q.shape
+        assert (b.shape, mask.shape) == ((size, heads, length, length), (size, length, length))
+        assert mask.dtype == torch.bool and q.dtype == k.dtype == v.dtype
+        present = ~mask[:, None, :, None]
+        out = attended(q, k, v, b[:, :, None], present, width**-0.5)
+        padded = -(-length // 16) * 16
+        return torch.where(present.any(-1, keepdim=True), out, (v.mean(-2, keepdim=True) * length / padded).detach())
+
+
+class CuEquivariance:
+    """cuequivariance-torch 0.10 to 0.13: rows first, a mask of what is there, rows without keys twice as large."""
+
+    @staticmethod
+    def triangle_attention(q, k, v, bias, mask=None, scale=None, return_aux=False):
+        size, rows, heads, length, _ = q.shape
+        assert (bias.shape, mask.shape) == ((size, 1, heads, length, length), (size, rows, 1, 1, length))
+        assert mask.dtype == torch.bool and q.dtype == k.dtype == v.dtype and not torch.is_autocast_enabled("cpu")
+        wrong = torch.where(mask.any(-1, keepdim=True), 1.0, 2.0).to(v.dtype)
+        return attended(q, k, v, bias, mask, scale) * wrong
+
+    @staticmethod
+    def triangle_multiplicative_update(
+        x, direction="outgoing", mask=None, norm_in_weight=None, norm_in_bias=None, p_in_weight=None, p_in_bias=None,
+        g_in_weight=None, g_in_bias=None, norm_out_weight=None, norm_out_bias=None, p_out_weight=None, p_out_bias=None,
+        g_out_weight=None, g_out_bias=None, eps=1e-5, precision=None,
+    ):  # fmt: skip
+        weights = p_in_weight, g_in_weight, p_out_weight, g_out_weight
+        assert {weight.dtype for weight in weights} == {mask.dtype}
+        norm = torch.nn.functional.layer_norm
+        seen = norm(x.float(), x.shape[-1:], norm_in_weight.float(), norm_in_bias.float(), eps).to(mask.dtype)
+        a, b = ((seen @ p_in_weight.mT) * (seen @ g_in_weight.mT).sigmoid() * mask[..., None]).chunk(2, -1)
+        sums = "bikd,bjkd->bijd" if direction == "outgoing" else "bkid,bkjd->bijd"
+        out = torch.einsum(sums, a, b).float()
+        out = norm(out, out.shape[-1:], norm_out_weight.float(), norm_out_bias.float(), eps).to(mask.dtype)
+        return (out @ p_out_weight.mT) * (seen @ g_out_weight.mT).sigmoid()
+
+
+class FlashAttention:
+    """flash-attn 2.8: half precision, one width up to 256 for all, no mask and no bias."""
+
+    @staticmethod
+    def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None):
+        assert q.dtype in (torch.float16, torch.bfloat16) and q.shape == k.shape == v.shape and q.shape[-1] <= 256
+        dtype = q.dtype
+        q, k, v = (x.float().transpose(1, 2) for x in (q, k, v))
+        return ((softmax_scale * q @ k.mT).softmax(-1) @ v).transpose(1, 2).to(dtype)
+
+    @staticmethod
+    def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None):
+        assert q.dtype in (torch.float16, torch.bfloat16) and cu_seqlens_q.dtype == torch.int32
+        lengths = cu_seqlens_q.diff().tolist()
+        assert max_seqlen_q == max_seqlen_k == max(lengths)
+        outs = []
+        for one in zip(*(x.float().transpose(0, 1).split(lengths, dim=1) for x in (q, k, v)), strict=True):
+            outs.append(attended(*one, 0.0, torch.ones(1, dtype=bool), q.shape[-1] ** -0.5).transpose(0, 1))
+        return torch.cat(outs).to(q.dtype)
+
+
+STAND_INS = {"trifast": Trifast, "cuequivariance_torch": CuEquivariance, "flash_attn": FlashAttention}
+CASES = [
+    (name, backend.name)
+    for name, operation in HERE.items()
+    for backend in operation.backends.values()
+    if backend.optional
+]
+
+
+@pytest.fixture(autouse=True)
+def packages(monkeypatch):
+    monkeypatch.setenv("TRIFAST_FORCE_TUNE", "1")  # the stand-in has no kernels to give tiles to
+    monkeypatch.setitem(sys.modules, "trifast.triton", types.ModuleType("trifast.triton"))
+    for name, stand_in in STAND_INS.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(inspect.getmembers(stand_in, inspect.isfunction))
+        module.triton = sys.modules["trifast.triton"]
+        monkeypatch.setitem(sys.modules, name, module)
+    adapters = [f"app.ops.{name}.{HERE[name].backends[backend].module}" for name, backend in CASES]
+    for operation in HERE.values():
+        monkeypatch.setattr(operation, "_functions", {})
+    for adapter in adapters:
+        monkeypatch.delitem(sys.modules, adapter, raising=False)
+    yield
+    for adapter in adapters:
+        sys.modules.pop(adapter, None)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The operation, with the backend's function over the stand-in."""
+
+    def load(name: str, backend: str):
+        operation = HERE[name]
+        module = importlib.import_module(f"app.ops.{name}.{operation.backends[backend].module}")
+        operation._functions[backend] = getattr(module, name)
+        return operation
+
+    return load
+
+
+@pytest.mark.parametrize("length", [1, 2, 17])
+@pytest.mark.parametrize(
+    ("name", "backend", "dtype"),
+    [(name, backend, dtype) for name, backend in CASES for dtype in HERE[name].backends[backend].dtypes],
+)
+def test_values_and_gradients_are_those_of_the_reference(loaded, name, backend, dtype, length):
+    operation = loaded(name, backend)
+    example = operation.example(length, batch=2)
+    errors = compare(operation, backend, example, CPU, dtype)
+    assert errors.within(BOUNDS[dtype]), errors
+
+
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] == "triangle_attention"])
+def test_rows_without_keys_are_zero_and_let_no_gradient_through(loaded, name, backend):
+    given = {key: value.float() for key, value in loaded(name, backend).example(5).items()}
+    v = given["v"].requires_grad_()
+    out = HERE[name].function(backend)(**given)
+    out.sum().backward()
+    assert not out[:, 1].any() and not v.grad[:, 1].any()
+    assert out[:, 0].any() and v.grad[:, 0].any()
+
+
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0].startswith(("triangle", "pair"))])
+def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, backend):
+    operation = loaded(name, backend)
+    given = cast(operation.example(9), CPU, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = (operation.function(one)(**given) for one in (backend, "reference"))
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, atol=3e-2 * expected.abs().max().item(), rtol=0)
+
+
+def call(dtype: torch.dtype, length: int, *widths: int) -> Call:
+    return Call(NVIDIA, dtype, length, widths, backward=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "asked", "told"),
+    [
+        ("triangle_attention", "trifast", call(torch.float32, 300, 32, 4), None),
+        ("triangle_attention", "trifast", call(torch.float32, 300, 24, 4), "width 16, 32, 64 or 128, not 24"),
+        ("triangle_attention", "trifast", call(torch.bfloat16, 4096, 32, 4), "counts in 32 bits"),
+        ("triangle_attention", "cuequivariance", call(torch.float32, 300, 32, 4), None),
+        ("triangle_attention", "cuequivariance", call(torch.float32, 300, 64, 4), "up to 32 that 4 divides, not 64"),
+        ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 64, 4), None),
+        ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 20, 4), "up to 128 that 8 divides, not 20"),
+        ("triangle_attention", "cuequivariance", call(torch.bfloat16, 200, 16, 4), "201 residues or more with heads"),
+        ("pair_bias_attention", "cuequivariance", call(torch.float32, 300, 48), "up to 32 that 4 divides, not 48"),
+        ("pair_bias_attention", "cuequivariance", call(torch.float32, 300, 32), None),
+        ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 128), None),
+        ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 64), "not 128 and 64"),
+        ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 48, 48), "that 32 divides, not 48"),
+        ("factorised_attention", "flash_attn", call(torch.float32, 300, 120, 120), "has no float32"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 264), "up to 256, not 264"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 120), None),
+    ],
+)
+def test_limits(monkeypatch, name, backend, asked, told):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    reason = HERE[name].backends[backend].refuses(asked)
+    assert reason is None if told is None else told in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("triangle_attention", "CUEQ_TRIATTN_FALLBACK_THRESHOLD"),
+        ("pair_bias_attention", "CUEQ_TRIATTN_FALLBACK_THRESHOLD"),
+        ("triangle_multiplication", "CUEQ_TRIMUL_FALLBACK_THRESHOLD"),
+    ],
+)
+def test_cuequivariance_begins_where_its_variable_says(name, variable):
+    assert HERE[name].backends["cuequivariance"].shortest == shortest_in_cuequivariance(variable)
+
+
+def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
+    monkeypatch.delenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", raising=False)
+    assert shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD") == 101
+    monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "0")
+    assert shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD") == 1
+    monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "few")
+    with pytest.raises(UserError, match="CUEQ_TRIATTN_FALLBACK_THRESHOLD=few is no number of residues"):
+        shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD")
+
+
+def test_widened_widths_are_those_that_a_call_tells():
+    operation = HERE["factorised_attention"]
+    for dtype, expected in [(torch.float32, (16 + 24 + 2 + 1, 16 + 36 + 64)), (torch.bfloat16, (16 + 72 + 2 + 3, 116))]:
+        assert operation.describe(**cast(operation.example(3), CPU, dtype)).widths == expected
+
+
+def test_triangle_multiplication_is_described_in_the_precision_of_its_products():
+    operation = HERE["triangle_multiplication"]
+    given = cast(operation.example(3), CPU, torch.float32)
+    assert operation.describe(**given).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert operation.describe(**given).dtype == torch.bfloat16
