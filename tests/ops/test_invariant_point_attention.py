@@ -30,7 +30,7 @@ def large_tiles(monkeypatch):
         from app.ops.invariant_point_attention import fused
 
         monkeypatch.setattr(fused, "RESIDUES", 32)
-        for kernel in ("ATTEND", "BY_QUERIES", "BY_KEYS"):
+        for kernel in ("ATTEND", "ATTEND_MANY", "BY_QUERIES", "BY_KEYS"):
             monkeypatch.setattr(fused, kernel, dict.fromkeys((2, 4), fused.Tiles(16, 16, warps=4, stages=1)))
 
 

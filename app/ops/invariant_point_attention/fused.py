@@ -23,8 +23,11 @@ class Tiles:
     stages: int
 
 
-ATTEND = {2: Tiles(8, 32, 8, 2), 4: Tiles(4, 16, 8, 1)}
-BY_QUERIES = {2: Tiles(8, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
+ATTEND = {2: Tiles(8, 16, 8, 3), 4: Tiles(4, 16, 8, 1)}
+ATTEND_MANY = {2: Tiles(16, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
+"""Where there are as many as MANY queries: enough of these tiles for all processors."""
+MANY = 2048
+BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(4, 16, 8, 1)}
 BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
 RESIDUES = 2
 """Of the kernels around the attention, by 4 warps."""
@@ -101,7 +104,7 @@ def _forward(
         RESIDUES=RESIDUES,
     )
 
-    tiles = ATTEND[edge.element_size()]
+    tiles = (ATTEND_MANY if batch * length >= MANY else ATTEND)[edge.element_size()]
     tiled = triton.cdiv(length, tiles.queries)
     per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
     widths = (sizes.value,), (sizes.c_z,), ()
@@ -116,10 +119,9 @@ def _forward(
     shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
     out = [trans.new_empty(shape) for shape in shapes]
     fused_points.narrow[by_residue](
-        *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch),
+        *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch, splits),
         **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
         RESIDUES=RESIDUES,
-        SPLITS=splits,
     )
     return *out, queries, keys, values, key_bias, logsumexp, centre
 
@@ -188,13 +190,12 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     d_point_weight = trans.new_empty(by_residue[0] * batch, heads)
     fused_points.widen_backward[by_residue](
         *(d_queries, *d_by_key, *local, point_weight, rotmats, trans, centre),
-        *(*d_scalars, *d_points, d_rotmats, d_trans, d_point_weight, length, batch),
+        *(*d_scalars, *d_points, d_rotmats, d_trans, d_point_weight),
+        *(length, batch, query_splits, key_splits),
         *(stride for x in local for stride in x.stride()[:3]),
         *sizes.scales,
         **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
         RESIDUES=RESIDUES,
-        QUERY_SPLITS=query_splits,
-        KEY_SPLITS=key_splits,
     )
     d_bias_weight = BIAS_SCALE * d_bias_weight.sum(0)
     d_layers = [d_bias_weight.to(bias_weight.dtype), torch.zeros_like(bias_bias)]  # softmax cancels the latter
@@ -209,11 +210,14 @@ def _(given, kept, gradients):
 
 def _keep(ctx, inputs, output):
     ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx, *gradients):
-    saved = ctx.saved_tensors
-    return *_backward(list(saved[:13]), list(saved[13:]), list(gradients[:3])), None
+    given, kept = list(ctx.saved_tensors[:13]), list(ctx.saved_tensors[13:])
+    pairs = zip(gradients, kept[:3], strict=False)
+    outputs = [torch.zeros_like(out) if gradient is None else gradient for gradient, out in pairs]
+    return *_backward(given, kept, outputs), None
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)

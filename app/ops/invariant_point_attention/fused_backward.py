@@ -42,7 +42,7 @@ def weights_and_gradients(
     return p.to(z.dtype), d_logit.to(z.dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "batch", "keys_per_split"])
 def by_queries(
     queries, keys, values, key_bias, edge, both, d_values, logsumexp, deltas,
     part_d_queries, d_edge, part_d_weight,
@@ -99,7 +99,7 @@ def by_queries(
     tl.store(at, tl.sum(d_weight, axis=0), mask=(h < HEADS)[:, None] & (c < C_Z)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "batch", "queries_per_split"])
 def by_keys(
     queries, keys, values, key_bias, edge, both, d_values, logsumexp, deltas,
     part_d_keys, part_d_values, part_d_key_bias,

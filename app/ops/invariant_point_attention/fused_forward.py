@@ -51,7 +51,7 @@ def store_head_row(x, row, n, length, HEADS: tl.constexpr, H_PAD: tl.constexpr):
     tl.store(x + h[:, None] * length + n[None, :], row, mask=(h < HEADS)[:, None] & (n < length)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "batch", "keys_per_split"])
 def attend(
     queries, keys, values, key_bias, edge, bias_weight,
     part_values, part_edges, part_logsumexp,

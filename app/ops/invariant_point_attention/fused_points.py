@@ -96,7 +96,7 @@ def place(
     return 0.5 * tl.sum(tl.where(p < P, x * x + y * y + z * z, 0.0), axis=2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def widen(
     q, k, v, q_points, k_points, v_points, point_weight, rotmats, trans, mask,
     queries, keys, values, key_bias, centre, length,
@@ -143,13 +143,13 @@ def widen(
     tl.store(key_bias + (b * HEADS + h[None, :]) * length + n[:, None], bias, mask=(n < length)[:, None] & (h < HEADS)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "batch", "splits"])
 def narrow(
     part_values, part_edges, part_logsumexp, rotmats, trans, mask, centre,
-    scalars, points, edges, logsumexp, length, batch,
+    scalars, points, edges, logsumexp, length, batch, splits,
     HEADS: tl.constexpr, H_PAD: tl.constexpr, C: tl.constexpr, C_PAD: tl.constexpr,
     PV: tl.constexpr, PV_PAD: tl.constexpr, VALUE: tl.constexpr, C_Z: tl.constexpr, Z_PAD: tl.constexpr,
-    RESIDUES: tl.constexpr, SPLITS: tl.constexpr,
+    RESIDUES: tl.constexpr,
 ):  # fmt: skip
     """Means over all keys from the means over parts of them, [B, N, H, ...]; points in local space. 0 where absent."""
     b = tl.program_id(1)
@@ -161,13 +161,13 @@ def narrow(
     rows = batch * HEADS * length
 
     highest = tl.full((RESIDUES, H_PAD, 1), -1e30, tl.float32)
-    for split in tl.static_range(SPLITS):
+    for split in range(splits):
         highest = tl.maximum(highest, tl.load(part_logsumexp + split * rows + row, mask=inside, other=0.0))
     total = tl.zeros((RESIDUES, H_PAD, 1), tl.float32)
     scalar, edge = tl.zeros((RESIDUES, H_PAD, C_PAD), tl.float32), tl.zeros((RESIDUES, H_PAD, Z_PAD), tl.float32)
-    x = tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32)
-    y, z = x, x
-    for split in tl.static_range(SPLITS):
+    x, y = tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32), tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32)
+    z = tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32)
+    for split in range(splits):
         part = split * rows + row
         share = tl.exp(tl.load(part_logsumexp + part, mask=inside, other=0.0) - highest)
         total += share
@@ -189,7 +189,7 @@ def narrow(
     tl.store(edges + row.to(tl.int64) * C_Z + e, edge * share, mask=inside & (e < C_Z))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def narrow_backward(
     d_scalars, d_points, d_edges, scalars, points, edges, rotmats, trans, mask, centre, bias_weight,
     d_values, both, delta, d_rotmats, d_trans, length, bias_scale,
@@ -252,14 +252,14 @@ def narrow_backward(
 
 @triton.jit
 def sum_of_parts(
-    parts, part_size, SPLITS: tl.constexpr, row, inside,
+    parts, part_size, splits, row, inside,
     C: tl.constexpr, C_PAD: tl.constexpr, P: tl.constexpr, P_PAD: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Gradients of rows: of the scalars, and of the points' x, y and z."""
     c, p = tl.arange(0, C_PAD)[None, None, :], tl.arange(0, P_PAD)[None, None, :]
     scalar = tl.load(parts + row * WIDTH + c, mask=inside & (c < C), other=0.0)
     x, y, z = vectors(parts + row * WIDTH + C + p, inside & (p < P), P)
-    for split in tl.static_range(1, SPLITS):
+    for split in range(1, splits):
         part = parts + split * part_size + row * WIDTH
         scalar += tl.load(part + c, mask=inside & (c < C), other=0.0)
         more_x, more_y, more_z = vectors(part + C + p, inside & (p < P), P)
@@ -267,16 +267,15 @@ def sum_of_parts(
     return scalar, x, y, z
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length", "batch", "query_splits", "key_splits"])
 def widen_backward(
     part_d_queries, part_d_keys, part_d_values, part_d_key_bias,
     q_points, k_points, v_points, point_weight, rotmats, trans, centre,
-    d_q, d_k, d_v, d_q_points, d_k_points, d_v_points, d_rotmats, d_trans, part_d_weight, length, batch,
+    d_q, d_k, d_v, d_q_points, d_k_points, d_v_points, d_rotmats, d_trans, part_d_weight, length, batch, query_splits, key_splits,
     qp_b, qp_n, qp_h, kp_b, kp_n, kp_h, vp_b, vp_n, vp_h, scalar_scale, point_scale,
     HEADS: tl.constexpr, H_PAD: tl.constexpr, C: tl.constexpr, C_PAD: tl.constexpr,
     P: tl.constexpr, P_PAD: tl.constexpr, PV: tl.constexpr, PV_PAD: tl.constexpr,
     WIDTH: tl.constexpr, VALUE: tl.constexpr, RESIDUES: tl.constexpr,
-    QUERY_SPLITS: tl.constexpr, KEY_SPLITS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the operation's inputs from those of the rows; the frames' are added to what is there."""
     b = tl.program_id(1)
@@ -293,7 +292,7 @@ def widen_backward(
     weight = point_scale * tl.load(point_weight + at_h, mask=at_h < HEADS, other=0.0).to(tl.float32)
 
     d_scalar, d_x, d_y, d_z = sum_of_parts(
-        part_d_queries, rows * WIDTH, QUERY_SPLITS, row, inside, C, C_PAD, P, P_PAD, WIDTH
+        part_d_queries, rows * WIDTH, query_splits, row, inside, C, C_PAD, P, P_PAD, WIDTH
     )
     tl.store(d_q + own * C + c, (scalar_scale * d_scalar).to(d_q.dtype.element_ty), mask=inside & (c < C))
     x, y, z = vectors(q_points + b * qp_b + at_n * qp_n + at_h * qp_h + 3 * p, inside & (p < P), 1)
@@ -305,10 +304,10 @@ def widen_backward(
     d_x, d_y, d_z = rotated(rotmats, inside, d_x, d_y, d_z, True)
     store_vectors(d_q_points + (own * P + p) * 3, d_x, d_y, d_z, inside & (p < P), 1)
 
-    d_scalar, d_x, d_y, d_z = sum_of_parts(part_d_keys, rows * WIDTH, KEY_SPLITS, row, inside, C, C_PAD, P, P_PAD, WIDTH)
+    d_scalar, d_x, d_y, d_z = sum_of_parts(part_d_keys, rows * WIDTH, key_splits, row, inside, C, C_PAD, P, P_PAD, WIDTH)
     tl.store(d_k + own * C + c, d_scalar.to(d_k.dtype.element_ty), mask=inside & (c < C))
     d_bias = tl.zeros_like(weight + tx)
-    for split in tl.static_range(KEY_SPLITS):
+    for split in range(key_splits):
         d_bias += tl.load(part_d_key_bias + split * rows + row, mask=inside, other=0.0)
     x, y, z = vectors(k_points + b * kp_b + at_n * kp_n + at_h * kp_h + 3 * p, inside & (p < P), 1)
     gx, gy, gz = rotated(rotmats, inside, x, y, z, False)
@@ -322,7 +321,7 @@ def widen_backward(
     store_vectors(d_k_points + (own * P + p) * 3, d_x, d_y, d_z, inside & (p < P), 1)
 
     d_scalar, d_x, d_y, d_z = sum_of_parts(
-        part_d_values, rows * VALUE, KEY_SPLITS, row, inside, C, C_PAD, PV, PV_PAD, VALUE
+        part_d_values, rows * VALUE, key_splits, row, inside, C, C_PAD, PV, PV_PAD, VALUE
     )
     tl.store(d_v + own * C + c, d_scalar.to(d_v.dtype.element_ty), mask=inside & (c < C))
     x, y, z = vectors(v_points + b * vp_b + at_n * vp_n + at_h * vp_h + 3 * pv, inside & (pv < PV), 1)
