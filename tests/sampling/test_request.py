@@ -28,7 +28,7 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
         "inverse_folding": ["input=a b.pdb"],
     }.items():
         config = compose("infer", [f"task={task}", "ckpt=x.ckpt", "out=a=b", *own])
-        assert set(config) == {*Request.model_fields, "sampler", "esm"}
+        assert set(config) == {*Request.model_fields, "sampler", "esm", "kernels", "environment"}
         assert parse(LanguageHere, config["esm"]) == LanguageHere()
         assert set(config.pop("sampler").values()) == set(config.pop("esm").values()) == {None}
         request = parse(Request, config)
@@ -39,7 +39,7 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
 
 def test_the_defaults_are_those_of_the_recipe():
     config = compose("infer", ["ckpt=x.ckpt", "out=designs", "lengths=[60,80]"])
-    del config["sampler"], config["esm"]
+    del config["sampler"], config["esm"], config["kernels"], config["environment"]
     assert parse(Request, config) == Request(**UNCONDITIONAL, ckpt="x.ckpt", samples_per_length=1)
 
 
