@@ -110,9 +110,7 @@ def forward(read, checkpoint):
             output = module.forward(*inputs[:-1], torch.ones_like(inputs[-1]))
         seen[theirs] = output
 
-    hooks = [
-        model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()
-    ]
+    hooks = [model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()]
     with torch.no_grad():
         prediction = model(batch(read["forward"]))
         seen["edge_feature_net"] = model.embed(batch(read["forward"])).edge  # the original masks within the module
