@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from app.errors import UserError
 
@@ -47,6 +50,39 @@ def under_autocast(device: torch.device) -> bool:
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
+def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The type in which a layer that takes the tensor computes: autocast's where autocast is on, else the tensor's."""
+    kind = tensor.device.type
+    if under_autocast(tensor.device) and tensor.dtype != torch.float64:  # which autocast leaves alone
+        return torch.get_autocast_dtype(kind)
+    return tensor.dtype
+
+
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which matrices of that type are best multiplied: float32 on a CPU that is no faster in less."""
+    slow = dtype == torch.float16 or (dtype == torch.bfloat16 and not multiplies_bfloat16_fast())
+    return torch.float32 if device.type == CPU and slow else dtype
+
+
+@torch.compiler.assume_constant_result
+@cache
+def multiplies_bfloat16_fast() -> bool:
+    """Whether this CPU multiplies matrices clearly faster in bfloat16 than in float32, found by trying it once.
+
+    With tiles for it (AMX) it is several times faster, with vectors alone (avx512_bf16) up to twice as slow.
+    """
+
+    def fastest(dtype: torch.dtype) -> float:
+        left, right, times = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype), []
+        for _ in range(5):
+            start = time.thread_time()  # which a busy machine does not lengthen
+            left @ right
+            times.append(time.thread_time() - start)
+        return min(times)
+
+    return 1.3 * fastest(torch.bfloat16) < fastest(torch.float32)
+
+
 def choose_dtype(precision: Precision, device: torch.device, key: str = "precision") -> torch.dtype:
     """The type of numbers for a network in inference; "auto": bfloat16 on a CUDA GPU that has it, else float32.
 
@@ -60,6 +96,37 @@ def choose_dtype(precision: Precision, device: torch.device, key: str = "precisi
     if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and kind == "cpu"):
         raise UserError(f"{key}={precision}: the {kind} device has none here: use {key}=auto or {key}=float32")
     return getattr(torch, precision)
+
+
+def has_cuda_graphs(device: torch.device) -> bool:
+    """Whether work there can be captured in a CUDA graph and replayed."""
+    return device.type == "cuda"
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile writes kernels for it that are worth having; its support of a Mac's GPU is a prototype."""
+    return device.type in ("cpu", "cuda")
+
+
+def host_buffer(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Memory on the CPU, not yet filled, that a tensor of `like`'s type and device is copied into without waiting."""
+    return torch.empty(shape, dtype=like.dtype, pin_memory=like.device.type == "cuda")
+
+
+def fetch(tensor: Tensor, into: Tensor) -> None:
+    """Copy a tensor into a `host_buffer`. On an NVIDIA GPU the host does not wait: see `wait_for`."""
+    into.copy_(tensor, non_blocking=tensor.device.type == "cuda")
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU's on the device; the host does not wait until it is there, work on the device does."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when all that was asked of the device is done; a device that is never waited for needs nothing."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def runs_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:

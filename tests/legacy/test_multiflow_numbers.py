@@ -1,6 +1,7 @@
 """Every number that the original Multiflow left in ../shared/legacy_multiflow, one test an entry."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,12 +104,13 @@ def test_no_entry_is_left_untested(read, folder):
 def forward(read, checkpoint):
     """Outputs, and what every submodule gave."""
     model, seen = checkpoint.module.model, {}
-    hooks = [
-        model.get_submodule(ours).register_forward_hook(
-            lambda module, inputs, output, theirs=theirs: seen.__setitem__(theirs, output)
-        )
-        for theirs, ours in MODULES.items()
-    ]
+
+    def see(theirs, module, inputs, output):
+        if theirs.startswith("edge_transition"):  # the original masks after the module
+            output = module.forward(*inputs[:-1], torch.ones_like(inputs[-1]))
+        seen[theirs] = output
+
+    hooks = [model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()]
     with torch.no_grad():
         prediction = model(batch(read["forward"]))
         seen["edge_feature_net"] = model.embed(batch(read["forward"])).edge  # the original masks within the module
@@ -212,8 +214,8 @@ def frames(s: dict[str, torch.Tensor]) -> Frames:
 def token_probabilities(s: dict[str, torch.Tensor], when: str) -> torch.Tensor:
     (t, step), (temperature, noise) = s[f"aatypes.t_dt.{when}"].tolist(), s["aatypes.temp_noise"].tolist()
     return tokens.step_probabilities(
-        s["aatypes.logits"], s["aatypes.aatypes_t"], t, step,
-        kind="masking", temperature=temperature, noise=noise, resample_unmasked=True,
+        s["aatypes.logits"], s["aatypes.aatypes_t"], tokens.rates(t, step, noise),
+        kind="masking", temperature=temperature, resample_unmasked=True,
     )  # fmt: skip
 
 
@@ -223,9 +225,11 @@ STEPS = {
     "atoms.atom37_from_trans_rot": lambda s: to_atom37(frames(s)),
     "atoms.to_atom37": lambda s: to_atom37(frames(s), oxygen="collapsed"),
     # The estimates that these steps went towards are the batch with its two examples exchanged.
-    "trans.step": lambda s: translations.euler_step(29 / 30, 0.0, s["atoms.trans"], s["atoms.trans"].flip(0)),
+    "trans.step": lambda s: translations.euler_step(
+        translations.share(29 / 30, 0.0), s["atoms.trans"], s["atoms.trans"].flip(0)
+    ),
     "rots.step_exp": lambda s: rotation_path.euler_step(
-        0.08, 0.5, s["atoms.rotmats"], s["atoms.rotmats"].flip(0), schedule="exponential", half_turn="positive"
+        rotation_path.share(0.08, 0.5, "exponential"), s["atoms.rotmats"], s["atoms.rotmats"].flip(0), "positive"
     ),
     "aatypes.step_probs.early": lambda s: token_probabilities(s, "early"),
     "aatypes.step_probs.late": lambda s: token_probabilities(s, "late"),

@@ -157,7 +157,9 @@ def test_an_example_without_any_residue_gives_zeros_and_zero_gradients(backend):
     a["node_mask"][1] = 0
     found = results(backend, a)
     assert all((part[1] == 0).all() and part[0].any() for part in found.outputs)
-    of_residues = {key: gradient for key, gradient in found.gradients.items() if len(gradient) == B and key != "down_bias"}
+    of_residues = {
+        key: gradient for key, gradient in found.gradients.items() if len(gradient) == B and key != "down_bias"
+    }
     assert all(gradient.isfinite().all() for gradient in found.gradients.values())
     assert all((of_residues[key][1] == 0).all() for key in ("q", "v", "k_points", "edge", "frames.trans"))
     nobody = results(backend, a | {"node_mask": torch.zeros(B, N)})
@@ -212,7 +214,9 @@ def test_loops_cut_into_parts_give_the_same(splits, monkeypatch):
     from app.ops.invariant_point_attention import fused
 
     monkeypatch.setattr(fused, "_split", lambda length, step, *_: (step * -(-3 // splits), splits))
-    example = invariant_point_attention.example(35, seed=2, num_heads=2, width=4, num_qk_points=1, num_v_points=1, c_z=16)
+    example = invariant_point_attention.example(
+        35, seed=2, num_heads=2, width=4, num_qk_points=1, num_v_points=1, c_z=16
+    )
     assert compare(invariant_point_attention, "triton", example, DEVICE["triton"], torch.float32).within(1e-5)
 
 

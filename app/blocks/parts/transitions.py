@@ -40,10 +40,10 @@ class EdgeTransition(nn.Module):
         self.last = Linear(hidden, c_z, init="zero")
         self.norm = nn.LayerNorm(c_z)
 
-    def forward(self, node: Tensor, edge: Tensor) -> Tensor:
-        """node: [B, N, c_s], edge: [B, N, N, c_z] -> edge."""
-        layers = [(layer.weight, layer.bias) for layer in (self.first, self.second, self.last)]
-        return self.norm(edge_transition(edge, self.narrow(node), *layers))
+    def forward(self, node: Tensor, edge: Tensor, mask: Tensor) -> Tensor:
+        """node: [B, N, c_s], edge: [B, N, N, c_z], mask: [B, N, N] -> edge, 0 where absent."""
+        layers = [(layer.weight, layer.bias) for layer in (self.first, self.second, self.last, self.norm)]
+        return edge_transition(edge, self.narrow(node), *layers, mask)
 
 
 class BackboneUpdate(nn.Module):

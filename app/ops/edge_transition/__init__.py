@@ -2,22 +2,36 @@
 
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA, compute_dtype
+from app.ops.backend import HALF, Backend, Call
+from app.ops.edge_transition.tiles import limit
 from app.ops.select import Operation, wants_gradient
 
 
 def describe(
-    edge: Tensor, node: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]
+    edge: Tensor,
+    node: Tensor,
+    first: tuple[Tensor, Tensor],
+    second: tuple[Tensor, Tensor],
+    last: tuple[Tensor, Tensor],
+    norm: tuple[Tensor, Tensor],
+    mask: Tensor,
 ) -> Call:
+    backward = wants_gradient(edge, node, first, second, last, norm)
     widths = edge.shape[-1], first[0].shape[0]
-    return Call(edge.device.type, edge.dtype, edge.shape[1], widths, wants_gradient(edge, node, first, second, last))
+    return Call(edge.device.type, compute_dtype(edge), edge.shape[1], widths, backward)
 
 
 edge_transition = Operation(
     "edge_transition",
-    backends=[Backend("reference", "reference")],
+    backends=[
+        Backend("reference", "reference"),
+        Backend("torch", "chunked"),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=HALF, limit=limit, packages=("triton",),
+                modules=("triton",), install="comes with torch for CUDA on Linux"),
+    ],
     describe=describe,
-    order=lambda call: ("reference",),
-)
+    order=lambda call: ("triton", "torch"),
+)  # fmt: skip
 
 __all__ = ["edge_transition"]

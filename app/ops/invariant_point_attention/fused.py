@@ -88,7 +88,10 @@ def _forward(
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads = sizes.batch, sizes.length, sizes.heads
     (q, k, v), points = (_rows(x, 1) for x in (q, k, v)), [_rows(x, 2) for x in (q_points, k_points, v_points)]
-    edge, bias_weight, rotmats, trans, mask = _rows(edge, 1), *(x.contiguous() for x in (bias_weight, rotmats, trans, mask))
+    edge, bias_weight, rotmats, trans, mask = (
+        _rows(edge, 1),
+        *(x.contiguous() for x in (bias_weight, rotmats, trans, mask)),
+    )
 
     queries, keys = (edge.new_empty(batch, heads, length, sizes.width) for _ in range(2))
     values = edge.new_empty(batch, heads, length, sizes.value)
@@ -142,14 +145,16 @@ def _(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point
 
 @torch.library.custom_op("trunkline::point_attention_backward", mutates_args=())
 def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """Gradients of the first twelve arguments. given, kept: arguments and results of `_forward`; gradients: [B, N, H, ...].
-    """
+    """Gradients of the first twelve arguments. given, kept: arguments and results of `_forward`; gradients: [B, N, H, ...]."""
     q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask = given
     scalars, points, edges, queries, keys, values, key_bias, logsumexp, centre = kept
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads, c_z = sizes.batch, sizes.length, sizes.heads, sizes.c_z
     local = [_rows(x, 2) for x in (q_points, k_points, v_points)]
-    edge, bias_weight, rotmats, trans, mask = _rows(edge, 1), *(x.contiguous() for x in (bias_weight, rotmats, trans, mask))
+    edge, bias_weight, rotmats, trans, mask = (
+        _rows(edge, 1),
+        *(x.contiguous() for x in (bias_weight, rotmats, trans, mask)),
+    )
 
     d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
     delta, d_rotmats, d_trans = torch.empty_like(logsumexp), torch.empty_like(rotmats), torch.empty_like(trans)

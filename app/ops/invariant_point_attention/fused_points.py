@@ -140,7 +140,11 @@ def widen(
     )  # fmt: skip
     present = tl.load(mask + n, mask=n < length, other=0.0)
     bias = MASKED * (1.0 - present)[:, None] - weight[None, :] * half
-    tl.store(key_bias + (b * HEADS + h[None, :]) * length + n[:, None], bias, mask=(n < length)[:, None] & (h < HEADS)[None, :])
+    tl.store(
+        key_bias + (b * HEADS + h[None, :]) * length + n[:, None],
+        bias,
+        mask=(n < length)[:, None] & (h < HEADS)[None, :],
+    )
 
 
 @triton.jit(do_not_specialize=["length", "batch", "splits"])
@@ -154,7 +158,11 @@ def narrow(
     """Means over all keys from the means over parts of them, [B, N, H, ...]; points in local space. 0 where absent."""
     b = tl.program_id(1)
     n, h = tl.program_id(0) * RESIDUES + tl.arange(0, RESIDUES), tl.arange(0, H_PAD)
-    c, p, e = tl.arange(0, C_PAD)[None, None, :], tl.arange(0, PV_PAD)[None, None, :], tl.arange(0, Z_PAD)[None, None, :]
+    c, p, e = (
+        tl.arange(0, C_PAD)[None, None, :],
+        tl.arange(0, PV_PAD)[None, None, :],
+        tl.arange(0, Z_PAD)[None, None, :],
+    )
     there = (n < length)[:, None, None]
     inside = there & (h < HEADS)[None, :, None]
     row = (b * HEADS + h[None, :, None]) * length + n[:, None, None]
@@ -203,7 +211,11 @@ def narrow_backward(
     """
     b = tl.program_id(1)
     n, h = tl.program_id(0) * RESIDUES + tl.arange(0, RESIDUES), tl.arange(0, H_PAD)
-    c, p, e = tl.arange(0, C_PAD)[None, None, :], tl.arange(0, PV_PAD)[None, None, :], tl.arange(0, Z_PAD)[None, None, :]
+    c, p, e = (
+        tl.arange(0, C_PAD)[None, None, :],
+        tl.arange(0, PV_PAD)[None, None, :],
+        tl.arange(0, Z_PAD)[None, None, :],
+    )
     there = (n < length)[:, None, None]
     inside = there & (h < HEADS)[None, :, None]
     rotmats += 9 * (b * length + n[:, None, None])
@@ -220,7 +232,9 @@ def narrow_backward(
     d_edge = d_edge.to(both.dtype.element_ty)
     edge = tl.load(edges + row.to(tl.int64) * C_Z + e, mask=inside & (e < C_Z), other=0.0)
 
-    w = bias_scale * tl.load(bias_weight + h[None, :, None] * C_Z + e, mask=inside & (e < C_Z), other=0.0).to(tl.float32)
+    w = bias_scale * tl.load(bias_weight + h[None, :, None] * C_Z + e, mask=inside & (e < C_Z), other=0.0).to(
+        tl.float32
+    )
     pair = both + (b * length + n[:, None, None]).to(tl.int64) * (2 * HEADS * C_Z) + 2 * h[None, :, None] * C_Z + e
     tl.store(pair, d_edge, mask=inside & (e < C_Z))
     tl.store(pair + C_Z, w.to(both.dtype.element_ty), mask=inside & (e < C_Z))
@@ -280,7 +294,11 @@ def widen_backward(
     """Gradients of the operation's inputs from those of the rows; the frames' are added to what is there."""
     b = tl.program_id(1)
     n, h = tl.program_id(0) * RESIDUES + tl.arange(0, RESIDUES), tl.arange(0, H_PAD)
-    c, p, pv = tl.arange(0, C_PAD)[None, None, :], tl.arange(0, P_PAD)[None, None, :], tl.arange(0, PV_PAD)[None, None, :]
+    c, p, pv = (
+        tl.arange(0, C_PAD)[None, None, :],
+        tl.arange(0, P_PAD)[None, None, :],
+        tl.arange(0, PV_PAD)[None, None, :],
+    )
     at_n, at_h = n[:, None, None], h[None, :, None]
     there = at_n < length
     inside = there & (at_h < HEADS)
@@ -304,7 +322,9 @@ def widen_backward(
     d_x, d_y, d_z = rotated(rotmats, inside, d_x, d_y, d_z, True)
     store_vectors(d_q_points + (own * P + p) * 3, d_x, d_y, d_z, inside & (p < P), 1)
 
-    d_scalar, d_x, d_y, d_z = sum_of_parts(part_d_keys, rows * WIDTH, key_splits, row, inside, C, C_PAD, P, P_PAD, WIDTH)
+    d_scalar, d_x, d_y, d_z = sum_of_parts(
+        part_d_keys, rows * WIDTH, key_splits, row, inside, C, C_PAD, P, P_PAD, WIDTH
+    )
     tl.store(d_k + own * C + c, d_scalar.to(d_k.dtype.element_ty), mask=inside & (c < C))
     d_bias = tl.zeros_like(weight + tx)
     for split in range(key_splits):

@@ -26,12 +26,15 @@ def test_node_transition():
 def test_edge_transition_sees_the_edge_then_node_i_then_node_j():
     module = perturb(EdgeTransition(6, 5))
     node, edge = torch.randn(1, 3, 6, generator=generator()), torch.randn(1, 3, 3, 5, generator=generator(1))
-    out = module(node, edge)
+    mask = torch.ones(1, 3, 3)
+    mask[0, 1, 2] = 0
+    out = module(node, edge, mask)
     for i in range(3):
         for j in range(3):
             x = torch.cat([edge[0, i, j], module.narrow(node[0, i]), module.narrow(node[0, j])])
             hidden = module.second(module.first(x).relu()).relu()
-            torch.testing.assert_close(out[0, i, j], norm(module.norm, module.last(hidden + x)), atol=1e-5, rtol=1e-5)
+            expected = norm(module.norm, module.last(hidden + x)) * mask[0, i, j]
+            torch.testing.assert_close(out[0, i, j], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_backbone_update_moves_each_frame_in_its_own_coordinates():

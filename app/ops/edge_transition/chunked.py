@@ -1,0 +1,151 @@
+"""Edge transition a few pairs at a time: node terms made once a node, and hidden layers that never leave the cache.
+
+688 to 524 kFLOP a pair at Multiflow's widths. The backward pass is written out by hand: autograd would allocate every
+step of every chunk, and could not add up the gradients of the weights in place.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from app.devices import CPU, compute_dtype, full_precision, product_dtype
+from app.ops.edge_transition.reference import EPSILON
+from app.ops.edge_transition.split import Part, add_up, chunks, node_terms
+from app.ops.select import wants_gradient
+
+PAIRS_IN_CACHE = 1024
+"""Pairs of a chunk on a CPU: two hidden layers of 384 in float32 are 3 MiB, about the L2 cache of two cores."""
+
+PAIRS_ON_GPU = 2**16
+"""Pairs of a chunk elsewhere: matrices large enough to fill a GPU, 100 MB of hidden layers in half precision."""
+
+
+def edge_transition(
+    edge: Tensor,
+    node: Tensor,
+    first: tuple[Tensor, Tensor],
+    second: tuple[Tensor, Tensor],
+    last: tuple[Tensor, Tensor],
+    norm: tuple[Tensor, Tensor],
+    mask: Tensor,
+) -> Tensor:
+    """As the reference; beside edge and result, memory for one chunk.
+
+    For the backward pass a CPU keeps the hidden layers, since it would take a third longer to make them again (and
+    checkpointing spares it them all); elsewhere nothing is kept. A CPU whose products in half precision are slow makes
+    them in float32.
+    """
+    dtype = compute_dtype(edge)
+    on_cpu, inside = edge.device.type == CPU, product_dtype(dtype, edge.device)
+    with full_precision(edge.device):
+        node = node.to(inside)
+        first, second, last = ((weight.to(inside), bias.to(inside)) for weight, bias in (first, second, last))
+        terms = node_terms(node, first, last)
+        precise = torch.promote_types(dtype, torch.float32)
+        layers = first[0][:, : edge.shape[-1]], *second, last[0], *(x.to(precise) for x in norm)
+        keep = on_cpu and wants_gradient(edge, terms, layers)
+        return PairMLP.apply(keep, edge.to(dtype), *terms, *layers, mask.to(precise))
+
+
+class PairMLP(torch.autograd.Function):
+    """LayerNorm(W3 (h + [edge, 0, 0]) + last_i + last_j) mask, h = relu(W2 relu(W1 edge + first_i + first_j) + b2).
+
+    keep: hold the hidden layers for the backward pass. edge: [B, N, N, c_z]; first_*: [B, N, hidden]; last_*:
+    [B, N, out]; W1: [hidden, c_z]; W2: [hidden, hidden]; W3: [out, hidden], all of the dtype that products are made in;
+    LayerNorm and mask in float32, or all in float64. Returns [B, N, N, out] in the edge's dtype.
+    """
+
+    @staticmethod
+    def forward(ctx, keep, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask):
+        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+        out = edge.new_empty(*edge.shape[:3], len(w3))
+        kept: list[Tensor] = []
+        for part in _chunks(edge):
+            hidden = layers.hidden(part)
+            last = layers.last(part, hidden[1])
+            normed = F.layer_norm(last.to(mask.dtype), last.shape[-1:], norm_weight, norm_bias, EPSILON)
+            out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
+            if keep:
+                kept += hidden
+        given = edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
+        ctx.save_for_backward(*given, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask, *kept = ctx.saved_tensors
+        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+        c_z, shape = edge.shape[-1], w3.shape[:1]
+        grad_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
+        sums = [torch.zeros_like(x, dtype=mask.dtype) for x in (first_i, first_j, last_i, last_j)]
+        grads = [torch.zeros_like(x, dtype=mask.dtype) for x in (w1, w2, b2, w3, norm_weight, norm_bias)]
+        grad_w1, grad_w2, grad_b2, grad_w3, *grad_norm = grads
+        for place, part in enumerate(_chunks(edge)):
+            pairs = (*edge[part].shape[:3], -1)
+            first, second = kept[2 * place : 2 * place + 2] or layers.hidden(part)
+            last = layers.last(part, second).to(mask.dtype)
+            _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
+            above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
+            above, *of_norm = torch.ops.aten.native_layer_norm_backward(
+                above, last, shape, mean, rstd, norm_weight, norm_bias, [True, True, True]
+            )
+            for total, share in zip(grad_norm, of_norm, strict=True):
+                total += share
+            above = above.to(w3.dtype)
+            add_up(part, above.view(pairs), *sums[2:])
+            _accumulate(grad_w3, above, second)
+            _accumulate(grad_w3[:, :c_z], above, layers.edges(part))
+
+            into_edge = above @ w3[:, :c_z]
+            above = torch.ops.aten.threshold_backward(above @ w3, second, 0)
+            _accumulate(grad_w2, above, first)
+            grad_b2 += above.sum(0, dtype=mask.dtype)
+
+            above = torch.ops.aten.threshold_backward(above @ w2, first, 0)
+            add_up(part, above.view(pairs), *sums[:2])
+            _accumulate(grad_w1, above, layers.edges(part))
+            grad_edge[part] = into_edge.addmm_(above, w1).view(pairs)
+        given = [x.to(w2.dtype) for x in (*sums, *grads[:4])]
+        return None, grad_edge, *given, *grad_norm, None
+
+
+def _chunks(edge: Tensor) -> Iterator[Part]:
+    return chunks(*edge.shape[:2], PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU)
+
+
+class _Layers:
+    """The layers over the pairs of one chunk, [pairs, width]."""
+
+    def __init__(self, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3):
+        self.edge, self.w1, self.w2, self.b2, self.w3 = edge, w1, w2, b2, w3
+        self.first_i, self.first_j, self.last_i, self.last_j = first_i, first_j, last_i, last_j
+
+    def edges(self, part: Part) -> Tensor:
+        return self.edge[part].reshape(-1, self.edge.shape[-1]).to(self.w1.dtype)
+
+    def hidden(self, part: Part) -> tuple[Tensor, Tensor]:
+        first = _of_pairs(part, self.first_i, self.first_j).addmm_(self.edges(part), self.w1.mT).relu_()
+        return first, torch.addmm(self.b2, first, self.w2.mT).relu_()
+
+    def last(self, part: Part, second: Tensor) -> Tensor:
+        """The residual has its own product: added to the hidden layer, it would hide which of its units are at 0."""
+        edges = self.edges(part)
+        last = _of_pairs(part, self.last_i, self.last_j).addmm_(second, self.w3.mT)
+        return last.addmm_(edges, self.w3[:, : edges.shape[-1]].mT)
+
+
+def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:
+    """Terms of two nodes for all pairs of a chunk: [pairs, width]."""
+    return (of_i[part][:, :, None] + of_j[part[0]][:, None]).flatten(0, 2)
+
+
+def _accumulate(total: Tensor, above: Tensor, below: Tensor) -> None:
+    """The gradient of a weight from one chunk; in float32, as many chunks would lose themselves in half precision."""
+    if total.dtype == above.dtype:
+        total.addmm_(above.mT, below)
+    else:
+        total += above.mT @ below

@@ -1,0 +1,43 @@
+"""What the fused edge transition takes, and the sides of the blocks in which it works: measured, not tuned when run."""
+
+from typing import NamedTuple
+
+from app.ops.backend import Call
+
+WIDEST = 128, 512
+"""c_z and hidden width: a tile with all its hidden layer lives in the registers of one multiprocessor."""
+
+
+def limit(call: Call) -> str | None:
+    """Why the fused kernel cannot serve a call, or None."""
+    if any(width % 16 for width in call.widths):
+        return f"wants widths that are multiples of 16, not {call.widths}"
+    if any(width > widest for width, widest in zip(call.widths, WIDEST, strict=True)):
+        return f"takes edges of at most {WIDEST[0]} and hidden layers of at most {WIDEST[1]}, not {call.widths}"
+    return None
+
+
+class Tile(NamedTuple):
+    """pairs: rows of a tile. hidden: a block of the first hidden layer, all of which are held. step: a block of the
+    second, which go by. stages: how many steps ahead weights are fetched."""
+
+    pairs: int
+    hidden: int
+    step: int
+    warps: int
+    stages: int
+
+
+def forward_tile(hidden: int) -> Tile:
+    return Tile(128, 128, 64, 8, 2) if hidden <= 384 else Tile(64, 128, 64, 8, 2)
+
+
+def backward_tile(hidden: int) -> Tile:
+    return forward_tile(hidden)
+
+
+NARROWEST = 128
+"""Sides of blocks over c_z: what is narrower is padded."""
+
+PAIRS_AT_ONCE = 2**16
+"""Pairs of a chunk in the backward pass: 230 MB in half precision at Multiflow's widths."""
