@@ -74,6 +74,7 @@ class EsmCombiner(nn.Module):
                 )
         self.operations = ("esm_attention",) if settings.backend == "faplm" else ()
         self.language = LanguageModel(settings)
+        self.operations = ("esm_attention",) if settings.backend == "faplm" else ()  # transformers has its own
         layers, width, heads = self.language.size
         self.mix = LayerMix(layers + 1)
         self.to_node = Projected(width, sizes["c_s"])
