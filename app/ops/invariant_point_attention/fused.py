@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_points
+from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_means, fused_points
 from app.types import Frames
 
 BIAS_SCALE = 3**-0.5
@@ -121,7 +121,7 @@ def _forward(
 
     shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
     out = [trans.new_empty(shape) for shape in shapes]
-    fused_points.narrow[by_residue](
+    fused_means.narrow[by_residue](
         *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch, splits),
         **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
         RESIDUES=RESIDUES,
@@ -145,7 +145,10 @@ def _(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point
 
 @torch.library.custom_op("trunkline::point_attention_backward", mutates_args=())
 def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """Gradients of the first twelve arguments. given, kept: arguments and results of `_forward`; gradients: [B, N, H, ...]."""
+    """Gradients of the first twelve arguments of `_forward`.
+
+    given, kept: its arguments and results. gradients: of the first three results.
+    """
     q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask = given
     scalars, points, edges, queries, keys, values, key_bias, logsumexp, centre = kept
     sizes = _Sizes(q, q_points, v_points, edge)
@@ -159,7 +162,7 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
     delta, d_rotmats, d_trans = torch.empty_like(logsumexp), torch.empty_like(rotmats), torch.empty_like(trans)
     by_residue = (triton.cdiv(length, RESIDUES), batch)
-    fused_points.narrow_backward[by_residue](
+    fused_means.narrow_backward[by_residue](
         *(*(x.contiguous() for x in gradients), scalars, points, edges, rotmats, trans, mask, centre, bias_weight),
         *(d_values, both, delta, d_rotmats, d_trans, length, BIAS_SCALE),
         **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
