@@ -4,6 +4,7 @@ A distance on a bin's edge, or under the first, is in no bin, so all-zero positi
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHORTEST, LONGEST = 1e-3, 20.0
@@ -24,7 +25,7 @@ def distogram(positions: Tensor, num_bins: int) -> Tensor:
     """One-hot of pair distances, [B, N, 3] -> [B, N, N, num_bins] in the positions' dtype."""
     distance = distances(positions, positions)[..., None]
     lower = lower_edges(num_bins, positions.device)
-    upper = torch.cat([lower[1:], lower.new_tensor([torch.inf])])
+    upper = F.pad(lower[1:], (0, 1), value=torch.inf)
     return ((distance > lower) & (distance < upper)).to(positions.dtype)
 
 
