@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from app.errors import UserError
 
@@ -95,6 +96,37 @@ def choose_dtype(precision: Precision, device: torch.device, key: str = "precisi
     if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and kind == "cpu"):
         raise UserError(f"{key}={precision}: the {kind} device has none here: use {key}=auto or {key}=float32")
     return getattr(torch, precision)
+
+
+def has_cuda_graphs(device: torch.device) -> bool:
+    """Whether work there can be captured in a CUDA graph and replayed."""
+    return device.type == "cuda"
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile writes kernels for it that are worth having; its support of a Mac's GPU is a prototype."""
+    return device.type in ("cpu", "cuda")
+
+
+def host_buffer(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Memory on the CPU, not yet filled, that a tensor of `like`'s type and device is copied into without waiting."""
+    return torch.empty(shape, dtype=like.dtype, pin_memory=like.device.type == "cuda")
+
+
+def fetch(tensor: Tensor, into: Tensor) -> None:
+    """Copy a tensor into a `host_buffer`. On an NVIDIA GPU the host does not wait: see `wait_for`."""
+    into.copy_(tensor, non_blocking=tensor.device.type == "cuda")
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU's on the device; the host does not wait until it is there, work on the device does."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when all that was asked of the device is done; a device that is never waited for needs nothing."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def runs_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:

@@ -12,20 +12,15 @@ def interpolate(t: Tensor, noise: Tensor, data: Tensor, half_turn: str = "exact"
     return rotations.geodesic(t, noise, data, half_turn)
 
 
-def euler_step(
-    step: float,
-    t: float,
-    current: Tensor,
-    estimate: Tensor,
-    *,
-    schedule: str = "linear",
-    rate: float = EXPONENTIAL_RATE,
-    half_turn: str = "exact",
-) -> Tensor:
-    """One step along the geodesic towards the estimate, [B, N, 3, 3].
+def share(step: float, t: float, schedule: str = "linear", rate: float = EXPONENTIAL_RATE) -> float:
+    """Share of the way left to the estimate that one Euler step covers; may exceed 1.
 
     schedule: "linear", the speed the model was trained at, 1 / (1 - t); "exponential", Multiflow's sampling with the
     constant speed `rate`, which settles rotations early.
     """
-    fraction = step * (rate if schedule == "exponential" else 1 / (1 - t))
-    return rotations.geodesic(current.new_tensor(fraction), current, estimate, half_turn)
+    return step * (rate if schedule == "exponential" else 1 / (1 - t))
+
+
+def euler_step(share: float | Tensor, current: Tensor, estimate: Tensor, half_turn: str = "exact") -> Tensor:
+    """The point that share of the way along the geodesic from `current` to `estimate`, [B, N, 3, 3]."""
+    return current @ rotations.exp(share * rotations.rotation_vector_field(current, estimate, half_turn))

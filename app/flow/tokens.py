@@ -4,6 +4,8 @@ the mask token ("masking") or to one of the twenty residue types at random ("uni
 Every function takes the uniform random numbers it consumes, so that a sampler decides where they come from.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,37 +34,52 @@ def residue_probabilities(logits: Tensor, temperature: float) -> Tensor:
     return F.pad(estimate, (0, 1))
 
 
+class Rates(NamedTuple):
+    """What a step of the tokens reads of its time and noise: plain numbers, or tensors of one number each."""
+
+    step: float | Tensor
+    jump: float | Tensor  # rate at which a token jumps to the residue types, as the estimate shares it out
+    noise: float | Tensor  # rate at which noise undoes that
+    unmask: float | Tensor  # probability that a masked token is unmasked in a purity step
+    remask: float | Tensor  # probability that a token is masked again after it
+
+
+def rates(t: float, step: float, noise: float, kind: str = "masking") -> Rates:
+    """Rates of the Euler step from t to t + step (Campbell et al. 2024), with detailed-balance noise of that strength.
+
+    They are worked out in double precision, once a step and not once a residue.
+    """
+    jump = (1 + noise * t if kind == "masking" else 1 + noise + noise * (NUM_AATYPES - 1) * t) / (1 - t)
+    return Rates(step, jump, noise, unmask=min(1.0, step * (1 + noise * t) / (1 - t)), remask=step * noise)
+
+
 def step_probabilities(
     logits: Tensor,
     tokens: Tensor,
-    t: float,
-    step: float,
+    rates: Rates,
     *,
     kind: str,
     temperature: float,
-    noise: float,
     resample_unmasked: bool = False,
 ) -> Tensor:
-    """Weights [B, N, 21] of the tokens at t + step given those at t: one Euler step of the jump process.
+    """Weights [B, N, 21] of the tokens after a step given those before: one Euler step of the jump process.
 
-    They sum to 1 unless the step is too large for its rates; then to more, and `draw` takes their proportions. Rates
-    are those of Campbell et al. 2024 with detailed-balance noise of strength `noise`. With masking, only masked tokens
-    jump to residue types and all others fall back to the mask at rate `noise`. resample_unmasked: Multiflow's quirk,
-    residues that are already there jump to other types at the rate of masked ones.
+    They sum to 1 unless the step is too large for its rates; then to more, and `draw` takes their proportions. With
+    masking, only masked tokens jump to residue types and all others fall back to the mask at the rate of the noise.
+    resample_unmasked: Multiflow's quirk, residues already there jump to other types at the rate of masked ones.
     """
     estimate = residue_probabilities(logits, temperature)
     masked = tokens == MASK_TOKEN
+    rate = estimate * rates.jump
     if kind == "masking":
-        rate = estimate * ((1 + noise * t) / (1 - t))
         if not resample_unmasked:
             rate = rate * masked[..., None]
         to_mask = torch.arange(NUM_TOKENS, device=tokens.device) == MASK_TOKEN
-        rate = rate + noise * (~masked)[..., None] * to_mask
+        rate = rate + rates.noise * (~masked)[..., None] * to_mask
     else:
-        rate = estimate * ((1 + noise + noise * (NUM_AATYPES - 1) * t) / (1 - t))
         types = torch.arange(NUM_TOKENS, device=tokens.device) != MASK_TOKEN
-        rate = rate + noise * estimate.gather(-1, tokens[..., None]) * types
-    leaving = (rate * step).clamp(0, 1).scatter(-1, tokens[..., None], 0.0)
+        rate = rate + rates.noise * estimate.gather(-1, tokens[..., None]) * types
+    leaving = (rate * rates.step).clamp(0, 1).scatter(-1, tokens[..., None], 0.0)
     staying = (1 - leaving.sum(-1, keepdim=True)).clamp(0, 1)
     return leaving.scatter(-1, tokens[..., None], staying)
 
@@ -74,36 +91,27 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return (cumulative <= threshold).sum(-1).clamp(max=probabilities.shape[-1] - 1)
 
 
-def plain_step(logits: Tensor, tokens: Tensor, t: float, step: float, uniform: Tensor, **rates) -> Tensor:
-    """Tokens [B, N] at t + step, drawn from `step_probabilities`, whose keyword arguments it takes."""
-    return draw(step_probabilities(logits, tokens, t, step, **rates), uniform)
+def plain_step(logits: Tensor, tokens: Tensor, rates: Rates, uniform: Tensor, **how) -> Tensor:
+    """Tokens [B, N] after a step, drawn from `step_probabilities`, whose keyword arguments it takes."""
+    return draw(step_probabilities(logits, tokens, rates, **how), uniform)
 
 
 def purity_step(
-    logits: Tensor,
-    tokens: Tensor,
-    t: float,
-    step: float,
-    uniform: Tensor,
-    *,
-    mask: Tensor,
-    temperature: float,
-    noise: float,
+    logits: Tensor, tokens: Tensor, rates: Rates, uniform: Tensor, *, mask: Tensor, temperature: float
 ) -> Tensor:
-    """Tokens [B, N] at t + step, unmasking the most certain positions first (Campbell et al. 2024, appendix F).
+    """Tokens [B, N] after a step, unmasking the most certain positions first (Campbell et al. 2024, appendix F).
 
-    How many are unmasked is binomial over the masked ones with p = min(1, step (1 + noise t) / (1 - t)); then every
-    token is masked again with probability step x noise. uniform: [4, B, N]. mask: [B, N], positions that may be
-    unmasked. At low temperature many certainties are 1 to the last digit; their order must not hang on rounding, which
-    differs between batch sizes and devices, so near-ties are broken by the random numbers.
+    How many are unmasked is binomial over the masked ones; then every token may be masked again. uniform: [4, B, N].
+    mask: [B, N], positions that may be unmasked. At low temperature many certainties are 1 to the last digit; their
+    order must not hang on rounding, which differs between batch sizes and devices, so near-ties are broken by the
+    random numbers.
     """
     count_u, token_u, tie_u, remask_u = uniform
     estimate = residue_probabilities(logits, temperature)
     candidate = (tokens == MASK_TOKEN) & mask.bool()
-    probability = min(1.0, step * (1 + noise * t) / (1 - t))
-    number = ((count_u < probability) & candidate).sum(-1, keepdim=True)
+    number = ((count_u < rates.unmask) & candidate).sum(-1, keepdim=True)
     certainty = estimate.amax(-1).log()
-    score = torch.where(candidate, (certainty * _TIE).round() - tie_u, -torch.inf)
+    score = ((certainty * _TIE).round() - tie_u).masked_fill(~candidate, -torch.inf)
     rank = score.argsort(dim=-1, descending=True).argsort(dim=-1)
     tokens = torch.where(candidate & (rank < number), draw(estimate, token_u), tokens)
-    return torch.where(remask_u < step * noise, MASK_TOKEN, tokens)
+    return tokens.masked_fill(remask_u < rates.remask, MASK_TOKEN)

@@ -39,6 +39,11 @@ def interpolate(t: Tensor, noise: Tensor, data: Tensor) -> Tensor:
     return (1 - t[..., None]) * noise + t[..., None] * data
 
 
-def euler_step(step: float, t: float, current: Tensor, estimate: Tensor) -> Tensor:
-    """One Euler step of the straight path's velocity (estimate - current) / (1 - t), [B, N, 3]."""
-    return current + (step / (1 - t)) * (estimate - current)
+def share(step: float, t: float) -> float:
+    """Share of the way left to the estimate that one Euler step of the straight path covers."""
+    return step / (1 - t)
+
+
+def euler_step(share: float | Tensor, current: Tensor, estimate: Tensor) -> Tensor:
+    """The point that share of the way from `current` to `estimate`, [B, N, 3]."""
+    return current + share * (estimate - current)

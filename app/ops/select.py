@@ -4,7 +4,7 @@ The settings hold for the process, as kernels belong to a machine and not to a m
 knows nothing of backends. They are no thread's own, since the backward pass recomputes in threads of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,13 +67,21 @@ def choices() -> list[Choice]:
     return list(_chosen.values())
 
 
-def told(made: Sequence[Choice]) -> list[str]:
-    """Lines for the log: which backends serve, and what `auto` passed over and why."""
-    if not made:
-        return []
-    listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
-    reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
-    return [f"kernels ({made[0].call}): {listed}", *reasons]
+class News:
+    """What has been chosen, each backend of each operation told once."""
+
+    def __init__(self):
+        self._told: set[Choice] = set()
+
+    def lines(self) -> list[str]:
+        """Lines for the log on what is new: which backends serve, and what `auto` passed over and why."""
+        made = [choice for choice in _chosen.values() if choice not in self._told]
+        if not made:
+            return []
+        self._told.update(made)
+        listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
+        reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
+        return [f"kernels ({made[0].call}): {listed}", *reasons]
 
 
 class Operation:
@@ -164,6 +172,13 @@ def used_by(model: nn.Module) -> frozenset[str]:
     return frozenset().union(*(getattr(module, "operations", ()) for module in model.modules()))
 
 
+def refuse_idle(typed: Iterable[str], used: Collection[str]) -> None:
+    """Raises UserError for a typed key such as kernels.edge_transition of an operation that the model does not use."""
+    for key in typed:
+        if key.startswith("kernels.") and key.removeprefix("kernels.") not in used:
+            raise UserError(f"{key} has no effect: nothing in this model computes it; leave it out")
+
+
 def require(wanted: KernelSettings, device: torch.device, used: Collection[str]) -> None:
     """Raises UserError where the settings name a backend, for an operation that is used, which cannot be had there."""
     for name in sorted(used):
@@ -176,12 +191,15 @@ def require(wanted: KernelSettings, device: torch.device, used: Collection[str])
 
 
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
-    """Try now what `auto` may choose there for the operations that are used, rather than inside a compiled model."""
+    """Import and try now what `auto` may choose there for the operations that are used: a compiler cannot do it."""
     for name in sorted(used):
         operation = operations()[name]
         for backend in operation.backends.values() if getattr(_settings, name) == "auto" else ():
-            served = backend.devices is None or device.type in backend.devices
-            if backend.optional and served and (backend.backward or not backward):
+            if backend.devices is not None and device.type not in backend.devices:
+                continue
+            if not backend.optional:
+                operation.function(backend.name)
+            elif backend.backward or not backward:
                 operation.fault(backend.name, device.type, dtype, backward)
 
 

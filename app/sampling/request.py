@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.devices import DeviceName
+from app.devices import DeviceName, Precision
 from app.errors import UserError
 from app.sampling.inputs import Task
 
@@ -37,6 +37,9 @@ class Request(BaseModel):
     trajectories: bool = False
     max_batch_size: int = Field(64, gt=0, description="designs")
     max_residues_squared: int = Field(400_000, gt=0, description="B * N^2 of a batch")
+    precision: Precision = Field("float32", description="of the network; frames and coordinates are float32 always")
+    compile: bool = False
+    cuda_graph: bool | Literal["auto"] = Field("auto", description="auto: on an NVIDIA GPU")
     progress_bar: bool = True
 
     @field_validator("lengths", mode="before")

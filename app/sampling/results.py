@@ -14,6 +14,7 @@ from app import __version__
 from app.chem import atoms
 from app.chem.residues import to_sequence
 from app.errors import UserError
+from app.ops import select
 from app.sampling.designs import Design
 from app.sampling.given import Skipped
 from app.sampling.inputs import Task
@@ -56,10 +57,15 @@ class Results:
         designs: Sequence[Design],
         skipped: Sequence[Skipped] = (),
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ):
-        """Makes the folder with its first manifest. Raises UserError where it holds another run or cannot be made."""
+        """Makes the folder with its first manifest. dtype: what the network computes in.
+
+        Raises UserError where the folder holds another run or cannot be made.
+        """
         check_new(request.out)
         self.request, self.folder = request, request.out
+        self.kernels = select.News()
         self.records: dict[str, dict[str, Any]] = {
             design.id: {
                 "id": design.id,
@@ -86,6 +92,7 @@ class Results:
             },
             "checkpoint": _identity(request.ckpt),
             "device": str(device),
+            "precision": str(dtype).removeprefix("torch."),
         }
         self._tail = {"skipped": [{"input": one.input, "reason": one.reason} for one in skipped]}
         self.save()
@@ -136,7 +143,8 @@ class Results:
             "done": len(done),
             "failed": self.count("failed"),
         }
-        manifest = self._head | counts | self._tail | {"designs": list(self.records.values())}
+        kernels = {choice.operation: choice.backend for choice in select.choices()}
+        manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
                 write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])

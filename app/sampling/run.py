@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.config.keys import one_line
 from app.errors import UserError
@@ -14,6 +14,7 @@ from app.sampling.designs import Design, batches, designs_of
 from app.sampling.display import Display
 from app.sampling.given import read_given
 from app.sampling.inputs import Task, refuse_without_head
+from app.sampling.prepared import Prepared, prepared
 from app.sampling.request import Request
 from app.sampling.results import MANIFEST, Results, check_new
 from app.sampling.sample import sample
@@ -45,21 +46,23 @@ def generate(
 
     model: in eval mode; its parameters say which device is used; one that drops out in inference makes its designs one
     at a time, so that each depends on its own seed only. A design that fails is recorded and the others go on.
-    Raises UserError, with nothing written, for an input that cannot be used and for a folder that holds another run.
+    Raises UserError, with nothing written, for an input that cannot be used, for a folder that holds another run, and
+    for what the device cannot do.
     """
     if getattr(model, "has_sequence_head", True) is False:
         refuse_without_head(request.task)
     check_new(request.out)
+    ready = prepared(model, precision=request.precision, compile=request.compile, cuda_graph=request.cuda_graph)
     with display or Display(request.progress_bar) as display:
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
         designs = designs_of(request, given)
         display.start(len(designs))
-        with Results(request, sampler, designs, skipped, _device_of(model)) as results:
-            together = 1 if getattr(model, "draws_in_inference", False) else request.max_batch_size
+        with Results(request, sampler, designs, skipped, ready.device, ready.dtype) as results:
+            together = 1 if ready.draws_in_inference else request.max_batch_size
             for batch in batches(designs, together, request.max_residues_squared):
-                _make(batch, model, sampler, results, display)
+                _make(batch, ready, sampler, results, display)
         _summary(results, display)
     return Outcome(
         folder=request.out,
@@ -70,7 +73,7 @@ def generate(
     )
 
 
-def _make(batch: list[Design], model: Callable, sampler: SamplerSettings, results: Results, display: Display) -> None:
+def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, results: Results, display: Display) -> None:
     """Sample a batch and write it. One that fails is halved, until those to blame are alone: too large a batch may run
     out of memory, and one design must not take others with it."""
     request, length = results.request, batch[0].length
@@ -100,6 +103,8 @@ def _make(batch: list[Design], model: Callable, sampler: SamplerSettings, result
         return
     else:
         _fail(batch[0], error, results, display)
+    for line in results.kernels.lines():
+        display.say(line)
     display.finished(length, len(batch))
     results.save()
 
@@ -151,8 +156,3 @@ def _fail(design: Design, error: Exception, results: Results, display: Display) 
 def _summary(results: Results, display: Display) -> None:
     requested, done, failed = len(results.records), results.count("done"), results.count("failed")
     display.say(f"requested {requested}, done {done}, failed {failed}: {os.path.join(results.folder, MANIFEST)}")
-
-
-def _device_of(model: Callable) -> torch.device:
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device

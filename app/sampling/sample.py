@@ -4,17 +4,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from app.chem.residues import MASK_TOKEN, NUM_TOKENS
-from app.devices import full_precision, seeded
+from app.devices import seeded
 from app.errors import UserError
-from app.flow import rotations, tokens, translations
-from app.sampling.inputs import Start, Task, prepare, refuse_without_head, sampler_of, task_of
+from app.sampling.graph import Replayed
+from app.sampling.inputs import Start, Task, prepare, sampler_of, task_of
+from app.sampling.prepared import Prepared, prepared
+from app.sampling.schedule import times
 from app.sampling.settings import SamplerSettings
+from app.sampling.step import Step
 from app.sampling.trajectory import Recorder, Trajectory
-from app.types import Frames, NoisyBatch, Prediction
+from app.types import NoisyBatch, Prediction
 
 
 @torch.no_grad()
@@ -43,10 +44,12 @@ def sample(
     """Designs from noise in `steps` model calls.
 
     model: called with a NoisyBatch on `device` (default: where its parameters are, else the CPU). To be in eval mode.
+    As it is, or made fast by `app.sampling.prepared`.
     sampler: "euler", "multiflow_legacy", or settings. seed: one a design, or of the first, the others counting on from
     it; a design depends on its own seed only, save where the model drops out in inference: then on all of its batch.
     lengths: residues of each design, where no tensor gives the shape.
-    keep_path: keep every point of the way, else the last. on_step: called with the number of model calls made so far.
+    keep_path: keep every point of the way, else the last. on_step: called with the number of model calls made so far;
+    a GPU may still be at work on them.
 
     trans_0 [B, N, 3] (angstrom), rotmats_0 [B, N, 3, 3], aatypes_0 [B, N]: the noise, drawn if not given.
     trans_1, rotmats_1, aatypes_1: what the task gives (forward folding the last, inverse folding the first two), and
@@ -61,131 +64,44 @@ def sample(
     given = {"trans_0": trans_0, "rotmats_0": rotmats_0, "aatypes_0": aatypes_0, "trans_1": trans_1,
              "rotmats_1": rotmats_1, "aatypes_1": aatypes_1, "res_mask": res_mask, "diffuse_mask": diffuse_mask,
              "chain_idx": chain_idx, "res_idx": res_idx}  # fmt: skip
-    start = prepare(task, sampler, seed, lengths, torch.device(device or _device_of(model)), given)
+    ready = model if isinstance(model, Prepared) else prepared(model, cuda_graph=False)
+    start = prepare(task, sampler, seed, lengths, torch.device(device or ready.device), given)
+    rows = times(sampler, task, steps, start.res_mask.device)
+    with ready.at_its_precision():
+        return _run(Step(ready, start, task, sampler, rows[0]), rows, keep_path, on_step)
 
-    frames, aatypes = start.frames, start.tokens
-    path, clean = Recorder(keep_path), Recorder(keep_path)
-    path.add(frames, aatypes)
-    times = torch.linspace(sampler.min_t, 1.0, steps).tolist()
-    trans_sc, logits_sc = torch.zeros_like(frames.trans), frames.trans.new_zeros(*aatypes.shape, NUM_TOKENS)
 
-    for call, t in enumerate(times):
-        final = call == steps - 1
-        if not (final and sampler.stale_final_call):
-            seen_t, seen_tokens = t, aatypes
+def _run(step: Step, rows: Tensor, keep_path: bool, on_step: Callable[[int], None] | None) -> Trajectory:
+    """The loop. Nothing in it waits for the device: what steps read lies there, what they make stays or is sent off."""
+    model, start, steps = step.model, step.start, len(rows)
+    draws = start.draws.uniform_ahead(steps - 1, *step.draws, ahead=1 if model.draws_in_inference else None)
+    path, clean = Recorder(keep_path, steps + 1), Recorder(keep_path, steps)
+    advance = Replayed(step, model.stop_capturing) if model.cuda_graph else step
+
+    point = step.begin()
+    path.add(*point[:3])
+    for call in range(steps - 1):
+        before = point.tokens.clone()  # a replay writes over its point
         with _own_numbers(model, start):
-            prediction = model(_model_input(start, task, sampler, seen_t, frames, seen_tokens, trans_sc, logits_sc))
-        estimate = Frames(prediction.pred_rotmats, prediction.pred_trans)
-        if prediction.pred_logits is None:
-            refuse_without_head(task)
-        if final:
-            chosen = prediction.pred_aatypes
-            if sampler.sequence == "sampled":
-                chosen = torch.where(aatypes == MASK_TOKEN, chosen, aatypes)
-            frames, aatypes = start.keep_given(estimate, chosen)
-            clean.add(frames, aatypes)
-        else:
-            clean.add(estimate, prediction.pred_aatypes)
-            estimate, _ = start.keep_given(estimate, aatypes)
-            trans_sc, logits_sc = estimate.trans, _previous_logits(start, sampler, prediction.logits_to_see())
-            with full_precision(frames.trans.device):
-                moved = _euler_step(
-                    start, sampler, t, times[call + 1] - t, frames, aatypes, estimate, prediction.pred_logits
-                )
-            frames, aatypes = start.keep_given(*moved)
-        path.add(frames, aatypes)
+            uniform = next(draws) if model.has_sequence_head else None
+            estimate, point = advance(point, rows[call], uniform)
+        clean.add(*estimate)
+        path.add(*point[:3])
         if on_step is not None:
             on_step(call + 1)
+    # The last call is a step of which the estimate alone counts.
+    aatypes = point.tokens.clone()
+    row, seen = (rows[-2], before) if step.sampler.stale_final_call else (rows[-1], aatypes)
+    with _own_numbers(model, start):
+        estimate, _ = advance(point._replace(tokens=seen), row, uniform)
+    designs = step.designs(estimate, aatypes)
+    clean.add(*designs)
+    path.add(*designs)
+    if on_step is not None:
+        on_step(steps)
     return Trajectory(*path.stacked(), *clean.stacked(), start.peptide_bond.cpu(), start.res_mask.cpu())
 
 
-def _own_numbers(model: Callable, start: Start) -> AbstractContextManager:
+def _own_numbers(model: Prepared, start: Start) -> AbstractContextManager:
     """Where a model draws in inference, torch's generators follow the designs' seeds, and are after it as before."""
-    if not getattr(model, "draws_in_inference", False):
-        return nullcontext()
-    return seeded(start.draws.seed(), start.res_mask.device)
-
-
-def _model_input(
-    start: Start,
-    task: Task,
-    sampler: SamplerSettings,
-    t: float,
-    frames: Frames,
-    aatypes: Tensor,
-    trans_sc: Tensor,
-    logits_sc: Tensor,
-) -> NoisyBatch:
-    def time(given: bool) -> Tensor:
-        return start.res_mask.new_full((len(start.res_mask), 1), sampler.fixed_t if given else t)
-
-    return NoisyBatch(
-        res_mask=start.res_mask,
-        diffuse_mask=start.diffuse_mask,
-        chain_idx=start.chain_idx,
-        res_idx=start.res_idx,
-        so3_t=time(task.gives_frames),
-        r3_t=time(task.gives_frames),
-        cat_t=time(task.gives_tokens),
-        trans_t=frames.trans,
-        rotmats_t=frames.rotmats,
-        aatypes_t=aatypes,
-        trans_sc=trans_sc,
-        aatypes_sc=logits_sc,
-    )
-
-
-def _previous_logits(start: Start, sampler: SamplerSettings, logits: Tensor) -> Tensor:
-    """Logits for self-conditioning, [B, N, 21], those of given residues one-hot, as in training."""
-    stay = ~(start.tokens_move if sampler.given_tokens_as_one_hot else start.moves) & start.res_mask.bool()
-    one_hot = F.one_hot(start.given_tokens, NUM_TOKENS).to(logits.dtype)
-    return torch.where(stay[..., None], one_hot, logits)
-
-
-def _euler_step(
-    start: Start,
-    sampler: SamplerSettings,
-    t: float,
-    step: float,
-    frames: Frames,
-    aatypes: Tensor,
-    estimate: Frames,
-    logits: Tensor | None,
-) -> tuple[Frames, Tensor]:
-    """Frames and tokens at t + step. Without logits the tokens stay as they are."""
-    trans = translations.euler_step(step, t, frames.trans, estimate.trans)
-    rotmats = rotations.euler_step(
-        step,
-        t,
-        frames.rotmats,
-        estimate.rotmats,
-        schedule=sampler.rotation_schedule,
-        rate=sampler.rotation_rate,
-        half_turn=sampler.half_turn,
-    )
-    if logits is None:
-        return Frames(rotmats, trans), aatypes
-    noise = sampler.token_noise
-    if sampler.tokens == "uniform" and sampler.sequence == "sampled" and step >= 1 - t:
-        noise = 0.0  # what noise does in the last step would stay; where it masks, the last call fills in
-    rates = {"temperature": sampler.token_temperature, "noise": noise}
-    if sampler.token_step == "purity":
-        uniform = start.draws.uniform(4).movedim(-1, 0)
-        aatypes = tokens.purity_step(logits, aatypes, t, step, uniform, mask=start.moves, **rates)
-    else:
-        aatypes = tokens.plain_step(
-            logits,
-            aatypes,
-            t,
-            step,
-            start.draws.uniform(),
-            kind=sampler.tokens,
-            resample_unmasked=sampler.resample_unmasked,
-            **rates,
-        )
-    return Frames(rotmats, trans), aatypes
-
-
-def _device_of(model) -> torch.device:
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return torch.device("cpu") if parameter is None else parameter.device
+    return seeded(start.draws.seed(), start.res_mask.device) if model.draws_in_inference else nullcontext()

@@ -1,10 +1,11 @@
 """What a sampling run leaves behind."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from app.devices import fetch, host_buffer, wait_for
 from app.geometry.backbone import to_atom37
 from app.types import Frames
 
@@ -54,16 +55,31 @@ class Trajectory:
 
 
 class Recorder:
-    """Collects frames and tokens, all of them or only the latest."""
+    """Collects points (trans, rotmats, tokens), all of them or only the latest.
 
-    def __init__(self, keep: bool):
-        self.keep, self.points = keep, []
+    All of them go to the host as they come, into memory taken at the start: what the device holds does not grow with
+    the way, and on an NVIDIA GPU nobody waits for the copies.
+    """
 
-    def add(self, frames: Frames, tokens: Tensor) -> None:
+    def __init__(self, keep: bool, points: int):
+        """points: how many are to come."""
+        self.keep, self.points, self.count = keep, points, 0
+        self.latest: Sequence[Tensor] = ()
+        self.buffers: list[Tensor] = []
+
+    def add(self, trans: Tensor, rotmats: Tensor, tokens: Tensor) -> None:
+        self.latest = trans, rotmats, tokens
         if not self.keep:
-            self.points.clear()
-        self.points.append((frames.trans.cpu(), frames.rotmats.cpu(), tokens.cpu()))
+            return
+        if not self.buffers:
+            self.buffers = [host_buffer((self.points, *tensor.shape), tensor) for tensor in self.latest]
+        for tensor, buffer in zip(self.latest, self.buffers, strict=True):
+            fetch(tensor, buffer[self.count])
+        self.count += 1
 
     def stacked(self) -> list[Tensor]:
         """trans [B, T, N, 3], rotmats [B, T, N, 3, 3], tokens [B, T, N], on the CPU."""
-        return [torch.stack(parts, dim=1) for parts in zip(*self.points, strict=True)]
+        if not self.keep:
+            return [tensor.cpu()[:, None] for tensor in self.latest]
+        wait_for(self.latest[0].device)
+        return [buffer.movedim(0, 1) for buffer in self.buffers]

@@ -1,5 +1,6 @@
 """One run of Lightning's Trainer: its devices, callbacks and loggers, from the recipe."""
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -10,6 +11,7 @@ from app.data.datamodule import ProteinDataModule
 from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
+from app.model.compiled import compile_in_place
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
@@ -59,6 +61,8 @@ def fit(
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
 
+    if recipe.compile:
+        compile_in_place(module.model, torch.device(accelerator))
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [

@@ -80,6 +80,7 @@ class Recipe(_Settings):
     kernels: KernelSettings = KernelSettings()
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
+    compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
 
 
 def parse_recipe(plain: dict) -> Recipe:

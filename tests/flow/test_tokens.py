@@ -59,7 +59,11 @@ def test_noise_stays_in_range_at_the_ends_of_the_unit_interval():
 def transition(posterior: torch.Tensor, t: float, step: float, kind: str, noise: float) -> torch.Tensor:
     """Matrix [21, 21] of one step: row = token at t. posterior: [21, 20], p(clean | token at t)."""
     return tokens.step_probabilities(
-        posterior.log()[None], torch.arange(NUM_TOKENS)[None], t, step, kind=kind, temperature=1.0, noise=noise
+        posterior.log()[None],
+        torch.arange(NUM_TOKENS)[None],
+        tokens.rates(t, step, noise, kind),
+        kind=kind,
+        temperature=1.0,
     )[0].double()
 
 
@@ -98,7 +102,7 @@ def test_step_probabilities_are_weights_of_a_draw(kind, t, step, resample):
     logits = 5 * torch.randn(3, 40, NUM_TOKENS, generator=generator())
     current = torch.randint(NUM_TOKENS if kind == "masking" else NUM_AATYPES, (3, 40), generator=generator())
     probabilities = tokens.step_probabilities(
-        logits, current, t, step, kind=kind, temperature=0.1, noise=20.0, resample_unmasked=resample
+        logits, current, tokens.rates(t, step, 20.0, kind), kind=kind, temperature=0.1, resample_unmasked=resample
     )
     assert (probabilities >= 0).all()
     assert (probabilities <= 1).all()
@@ -110,17 +114,17 @@ def test_step_probabilities_are_weights_of_a_draw(kind, t, step, resample):
 @pytest.mark.parametrize("kind", ["masking", "uniform"])
 def test_probabilities_of_small_steps_sum_to_one(kind):
     logits, current = torch.randn(3, 40, NUM_TOKENS), torch.randint(NUM_AATYPES, (3, 40))
-    arguments = {"kind": kind, "temperature": 1.0, "noise": 1.0}
-    probabilities = tokens.step_probabilities(logits, current, 0.5, 0.01, **arguments)
+    rates = tokens.rates(0.5, 0.01, 1.0, kind)
+    probabilities = tokens.step_probabilities(logits, current, rates, kind=kind, temperature=1.0)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(3, 40))
 
 
 def test_mended_unmasked_tokens_move_to_the_mask_only():
     logits = torch.randn(1, NUM_TOKENS, NUM_TOKENS, generator=generator())
     current = torch.arange(NUM_TOKENS)[None]
-    arguments = {"kind": "masking", "temperature": 1.0, "noise": 3.0}
-    mended = tokens.step_probabilities(logits, current, 0.4, 0.01, **arguments)[0]
-    quirk = tokens.step_probabilities(logits, current, 0.4, 0.01, resample_unmasked=True, **arguments)[0]
+    rates, how = tokens.rates(0.4, 0.01, 3.0), {"kind": "masking", "temperature": 1.0}
+    mended = tokens.step_probabilities(logits, current, rates, **how)[0]
+    quirk = tokens.step_probabilities(logits, current, rates, resample_unmasked=True, **how)[0]
     assert torch.equal(mended[MASK_TOKEN], quirk[MASK_TOKEN])
     for token in range(NUM_AATYPES):
         expected = 0.97 * one_hot(token) + 0.03 * one_hot(MASK_TOKEN)
@@ -131,15 +135,18 @@ def test_mended_unmasked_tokens_move_to_the_mask_only():
 def test_the_last_plain_step_unmasks_everything_without_noise():
     logits = torch.randn(2, 50, NUM_TOKENS, generator=generator())
     masked = torch.full((2, 50), MASK_TOKEN)
-    rates = {"kind": "masking", "temperature": 1.0, "noise": 0.0}
-    assert (tokens.plain_step(logits, masked, 0.9, 0.1, uniform(2, 50), **rates) != MASK_TOKEN).all()
+    after = tokens.plain_step(
+        logits, masked, tokens.rates(0.9, 0.1, 0.0), uniform(2, 50), kind="masking", temperature=1.0
+    )
+    assert (after != MASK_TOKEN).all()
 
 
 def test_arguments_are_not_changed():
     logits, current = torch.randn(2, 6, NUM_TOKENS), torch.full((2, 6), MASK_TOKEN)
     before, tokens_before = logits.clone(), current.clone()
-    tokens.plain_step(logits, current, 0.5, 0.1, uniform(2, 6), kind="masking", temperature=0.1, noise=2.0)
-    tokens.purity_step(logits, current, 0.5, 0.1, uniform(4, 2, 6), mask=torch.ones(2, 6), temperature=0.1, noise=2.0)
+    rates = tokens.rates(0.5, 0.1, 2.0)
+    tokens.plain_step(logits, current, rates, uniform(2, 6), kind="masking", temperature=0.1)
+    tokens.purity_step(logits, current, rates, uniform(4, 2, 6), mask=torch.ones(2, 6), temperature=0.1)
     assert torch.equal(logits, before)
     assert torch.equal(current, tokens_before)
 
@@ -173,7 +180,7 @@ def test_what_has_no_probability_is_never_drawn():
 
 # The purity step
 
-RATES = {"temperature": 1.0, "noise": 0.0}
+WARM = {"temperature": 1.0}
 
 
 @pytest.mark.parametrize(("t", "step", "noise"), [(0.1, 0.05, 0.0), (0.5, 0.01, 10.0)])
@@ -184,7 +191,7 @@ def test_the_number_unmasked_is_binomial(t, step, noise):
     draws[3] = 1.0  # nothing is masked again
     logits = torch.randn(runs, length, NUM_TOKENS, generator=generator())
     after = tokens.purity_step(
-        logits, masked, t, step, draws, mask=torch.ones(runs, length), temperature=1.0, noise=noise
+        logits, masked, tokens.rates(t, step, noise), draws, mask=torch.ones(runs, length), temperature=1.0
     )
     number = (after != MASK_TOKEN).sum(-1).double()
     p = step * (1 + noise * t) / (1 - t)
@@ -197,7 +204,7 @@ def test_a_purity_step_keeps_to_the_share_of_masked_tokens():
     current = torch.where(uniform(*shape) < 1 - t, MASK_TOKEN, 3)
     after = tokens.purity_step(
         torch.randn(*shape, NUM_TOKENS, generator=generator()),
-        current, t, step, uniform(4, *shape, seed=1), mask=torch.ones(shape), temperature=1.0, noise=noise,
+        current, tokens.rates(t, step, noise), uniform(4, *shape, seed=1), mask=torch.ones(shape), temperature=1.0,
     )  # fmt: skip
     change = (after == MASK_TOKEN).double().mean() - (current == MASK_TOKEN).double().mean()
     flow = step * (1 + 2 * noise * t)  # tokens that changed either way set the error of the mean
@@ -210,7 +217,7 @@ def test_the_most_certain_positions_come_first():
     draws = uniform(4, 1, 6)
     draws[0] = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])  # three of six are unmasked
     masked = torch.full((1, 6), MASK_TOKEN)
-    after = tokens.purity_step(logits, masked, 0.5, 0.1, draws, mask=torch.ones(1, 6), **RATES)
+    after = tokens.purity_step(logits, masked, tokens.rates(0.5, 0.1, 0.0), draws, mask=torch.ones(1, 6), **WARM)
     assert (after != MASK_TOKEN).tolist() == [[False, True, True, False, True, False]]
 
 
@@ -218,7 +225,7 @@ def test_only_masked_positions_that_take_part_are_unmasked():
     current = torch.tensor([[5, MASK_TOKEN, MASK_TOKEN, 7]])
     mask = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
     logits = torch.randn(1, 4, NUM_TOKENS)
-    after = tokens.purity_step(logits, current, 0.9, 0.1, uniform(4, 1, 4), mask=mask, **RATES)
+    after = tokens.purity_step(logits, current, tokens.rates(0.9, 0.1, 0.0), uniform(4, 1, 4), mask=mask, **WARM)
     assert after[0, [0, 2, 3]].tolist() == [5, MASK_TOKEN, 7]
     assert after[0, 1] != MASK_TOKEN
 
@@ -227,8 +234,8 @@ def test_unmasked_tokens_are_drawn_at_the_temperature():
     logits = torch.randn(NUM_TOKENS, generator=generator())
     masked = torch.full((1, MANY), MASK_TOKEN)
     after = tokens.purity_step(
-        logits.expand(1, MANY, NUM_TOKENS), masked, 0.9, 0.1, uniform(4, 1, MANY),
-        mask=torch.ones(1, MANY), temperature=0.5, noise=0.0,
+        logits.expand(1, MANY, NUM_TOKENS), masked, tokens.rates(0.9, 0.1, 0.0), uniform(4, 1, MANY),
+        mask=torch.ones(1, MANY), temperature=0.5,
     )  # fmt: skip
     found = torch.bincount(after[0], minlength=NUM_TOKENS) / MANY
     torch.testing.assert_close(found, tokens.residue_probabilities(logits, 0.5), atol=0.01, rtol=0)
@@ -237,8 +244,8 @@ def test_unmasked_tokens_are_drawn_at_the_temperature():
 def test_tokens_are_masked_again_at_the_rate_of_the_noise():
     current = torch.full((1, MANY), 3)
     after = tokens.purity_step(
-        torch.randn(1, MANY, NUM_TOKENS), current, 0.5, 0.01, uniform(4, 1, MANY),
-        mask=torch.ones(1, MANY), temperature=1.0, noise=20.0,
+        torch.randn(1, MANY, NUM_TOKENS), current, tokens.rates(0.5, 0.01, 20.0), uniform(4, 1, MANY),
+        mask=torch.ones(1, MANY), temperature=1.0,
     )  # fmt: skip
     assert (after == MASK_TOKEN).float().mean().item() == pytest.approx(0.2, abs=0.01)
 
@@ -253,9 +260,9 @@ def test_near_ties_do_not_hang_on_rounding():
         return logits
 
     masked, mask, draws = torch.full((200, 30), MASK_TOKEN), torch.ones(200, 30), uniform(4, 200, 30)
+    rates = tokens.rates(0.1, 0.2, 0.0)
     first, second = (
-        tokens.purity_step(nearly_sure(seed), masked, 0.1, 0.2, draws, mask=mask, temperature=1.0, noise=0.0)
-        for seed in (1, 2)
+        tokens.purity_step(nearly_sure(seed), masked, rates, draws, mask=mask, temperature=1.0) for seed in (1, 2)
     )
     assert (first != MASK_TOKEN).any()
     assert torch.equal(first != MASK_TOKEN, second != MASK_TOKEN)
@@ -265,8 +272,7 @@ def test_ties_are_broken_at_random_not_by_position():
     logits = torch.zeros(2000, 10, NUM_TOKENS)
     logits[..., 2] = 100.0
     masked = torch.full((2000, 10), MASK_TOKEN)
-    after = tokens.purity_step(
-        logits, masked, 0.1, 0.18, uniform(4, 2000, 10), mask=torch.ones(2000, 10), temperature=0.1, noise=0.0
-    )
+    rates, mask = tokens.rates(0.1, 0.18, 0.0), torch.ones(2000, 10)
+    after = tokens.purity_step(logits, masked, rates, uniform(4, 2000, 10), mask=mask, temperature=0.1)
     shares = (after != MASK_TOKEN).float().mean(0)
     torch.testing.assert_close(shares, torch.full((10,), 0.2), atol=0.04, rtol=0)

@@ -127,7 +127,12 @@ def test_output(read, forward, name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_submodule(read, forward, name):
-    close(forward[1][name], read["forward"][f"block.{name}"])
+    found, expected = forward[1][name], read["forward"][f"block.{name}"]
+    if name.startswith("ipa_") and not name.startswith("ipa_ln"):
+        # In rows of absent residues the original attends to all, which its block masks away; ours give zeros there.
+        present = read["forward"]["in.res_mask"].bool()
+        found, expected = found[present], expected[present]
+    close(found, expected)
 
 
 # Losses and the optimizer's step
@@ -209,8 +214,8 @@ def frames(s: dict[str, torch.Tensor]) -> Frames:
 def token_probabilities(s: dict[str, torch.Tensor], when: str) -> torch.Tensor:
     (t, step), (temperature, noise) = s[f"aatypes.t_dt.{when}"].tolist(), s["aatypes.temp_noise"].tolist()
     return tokens.step_probabilities(
-        s["aatypes.logits"], s["aatypes.aatypes_t"], t, step,
-        kind="masking", temperature=temperature, noise=noise, resample_unmasked=True,
+        s["aatypes.logits"], s["aatypes.aatypes_t"], tokens.rates(t, step, noise),
+        kind="masking", temperature=temperature, resample_unmasked=True,
     )  # fmt: skip
 
 
@@ -220,9 +225,11 @@ STEPS = {
     "atoms.atom37_from_trans_rot": lambda s: to_atom37(frames(s)),
     "atoms.to_atom37": lambda s: to_atom37(frames(s), oxygen="collapsed"),
     # The estimates that these steps went towards are the batch with its two examples exchanged.
-    "trans.step": lambda s: translations.euler_step(29 / 30, 0.0, s["atoms.trans"], s["atoms.trans"].flip(0)),
+    "trans.step": lambda s: translations.euler_step(
+        translations.share(29 / 30, 0.0), s["atoms.trans"], s["atoms.trans"].flip(0)
+    ),
     "rots.step_exp": lambda s: rotation_path.euler_step(
-        0.08, 0.5, s["atoms.rotmats"], s["atoms.rotmats"].flip(0), schedule="exponential", half_turn="positive"
+        rotation_path.share(0.08, 0.5, "exponential"), s["atoms.rotmats"], s["atoms.rotmats"].flip(0), "positive"
     ),
     "aatypes.step_probs.early": lambda s: token_probabilities(s, "early"),
     "aatypes.step_probs.late": lambda s: token_probabilities(s, "late"),

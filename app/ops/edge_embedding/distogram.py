@@ -25,7 +25,7 @@ def distogram(positions: Tensor, num_bins: int) -> Tensor:
     """One-hot of pair distances, [B, N, 3] -> [B, N, N, num_bins] in the positions' dtype."""
     distance = distances(positions, positions)[..., None]
     lower = lower_edges(num_bins, positions.device)
-    upper = F.pad(lower[1:], (0, 1), value=torch.inf)
+    upper = F.pad(lower[1:], (0, 1), value=torch.inf)  # made there: a number from the host would be a wait
     return ((distance > lower) & (distance < upper)).to(positions.dtype)
 
 

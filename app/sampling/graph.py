@@ -1,0 +1,63 @@
+"""A step captured in a CUDA graph: its kernels are launched together, not one by one from Python."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from app.config.keys import one_line
+from app.sampling.step import Clean, Point
+
+log = logging.getLogger(__name__)
+
+
+class Replayed:
+    """A step (`app.sampling.step.Step`) that runs as it is the first time, is captured the second, and replayed after.
+
+    The first time, kernels are compiled, tuned and loaded, which cannot be captured. A graph reads and writes the same
+    memory at every replay: what it returns is overwritten by the next one. It lives as long as this object does, one
+    run of one batch; that keeps memory of other lengths from piling up, and costs about as much as a step.
+    """
+
+    def __init__(self, step: Callable[..., tuple[Clean, Point]], on_failure: Callable[[], None]):
+        """on_failure: called where the capture fails; from then on all steps run as they are."""
+        self.step, self.on_failure = step, on_failure
+        self._warm = self._failed = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, point: Point, row: Tensor, uniform: Tensor | None) -> tuple[Clean, Point]:
+        if self._warm and not self._failed and self._graph is None:
+            self._capture(point, row, uniform)
+        self._warm = True
+        if self._graph is None:
+            return self.step(point, row, uniform)
+        for given, seen in zip((*point, row, uniform), self._seen, strict=True):
+            if given is not seen:  # the point of the last replay lies there already
+                seen.copy_(given)
+        self._graph.replay()
+        return self._clean, Point(*self._seen[: len(point)])
+
+    def _capture(self, *given) -> None:
+        """Record a step, with its next point written over the one that it starts from. Runs nothing."""
+        point, row, uniform = given
+        self._seen = [None if value is None else value.clone() for value in (*point, row, uniform)]
+        *point, row, uniform = self._seen
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                clean, after = self.step(Point(*point), row, uniform)
+                self._clean = Clean(*(value.clone() for value in clean))  # some may lie in what is written over next
+                for buffer, value in zip(point, after, strict=True):
+                    buffer.copy_(value)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._failed = True
+            self.on_failure()
+            log.warning(
+                f"cuda_graph: a step cannot be captured ({type(error).__name__}: {one_line(error)[:300]}): going on"
+                " without, results are the same"
+            )
+        else:
+            self._graph = graph

@@ -1,0 +1,47 @@
+"""A stand-in for CUDA graphs, on the CPU: what is captured is a list of operators and the memory they read and write.
+
+As on a GPU, a replay runs no Python: a number that was read on the host, a branch that was taken, and the memory of
+every tensor are those of the capture. Unlike on a GPU, capturing computes as well.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_READS_ON_HOST = {"_local_scalar_dense", "nonzero", "item", "is_nonzero", "equal"}
+
+
+class Graph(TorchDispatchMode):
+    """Takes the place of torch.cuda.CUDAGraph."""
+
+    made: list["Graph"] = []  # noqa: RUF012 - for tests to look at
+
+    def __init__(self):
+        super().__init__()
+        self.operators: list[tuple] = []
+        self.replays = 0
+        Graph.made.append(self)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        if name in _READS_ON_HOST:
+            raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
+        out = func(*args, **(kwargs or {}))
+        self.operators.append((func, args, kwargs or {}, out))
+        return out
+
+    def replay(self) -> None:
+        self.replays += 1
+        for func, args, kwargs, out in self.operators:
+            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@contextmanager
+def capture(graph: Graph, **how):
+    """Takes the place of torch.cuda.graph."""
+    with graph:
+        yield

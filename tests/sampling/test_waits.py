@@ -1,0 +1,75 @@
+"""The loop never waits for the device: on the stand-in of a Mac, every number that goes either way can be seen."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from app.sampling import sample
+from tests.factories import tiny_model
+from tests.mac import MacTensor, StandIn
+from tests.sampling.recorder import every_sampler, every_task, given
+
+
+class Traffic(StandIn):
+    """Counts, by step, tensors that go to the host and come from it, and numbers that the host looks at."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = {"to host": 0, "from host": 0, "looked at": 0}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        there = [isinstance(value, MacTensor) for value in args]
+        if name == "_to_copy" and kwargs.get("device") is not None:
+            to_host = torch.device(kwargs["device"]).type == "cpu"
+            if to_host and there[0]:
+                self.counts["to host"] += 1
+            elif not to_host and not there[0]:
+                self.counts["from host"] += 1
+        elif name == "copy_" and there[0] != there[1]:
+            self.counts["from host" if there[0] else "to host"] += 1
+        elif name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal") or _masked(name, args):
+            self.counts["looked at"] += any(there) or _masked(name, args)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _masked(name: str, args) -> bool:
+    """Indexing by a mask, whose result's size only the numbers tell."""
+    return name in ("index", "index_put_", "_index_put_impl_") and any(
+        isinstance(index, MacTensor) and index.dtype == torch.bool for index in args[1] if index is not None
+    )
+
+
+@pytest.fixture
+def traffic(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with Traffic() as traffic:
+        yield traffic
+
+
+def in_the_loop(traffic, **how) -> list[dict[str, int]]:
+    """What went by between one call of the model and the next."""
+    seen = []
+    model = tiny_model().to("mps")
+    sample(model, on_step=lambda call: seen.append(dict(traffic.counts)), **how)
+    return [{name: after[name] - before[name] for name in after} for before, after in pairwise(seen)]
+
+
+@every_task
+@every_sampler
+def test_nothing_passes_between_steps(traffic, task, sampler):
+    loop = in_the_loop(traffic, task=task, sampler=sampler, steps=6, keep_path=False, **given(task))
+    assert loop == [{"to host": 0, "from host": 0, "looked at": 0}] * 5
+
+
+def test_the_way_is_sent_off_where_it_is_asked_for(traffic):
+    loop = in_the_loop(traffic, steps=6, keep_path=True, lengths=[9, 6])
+    assert loop == [{"to host": 6, "from host": 0, "looked at": 0}] * 5  # three tensors of the path, three of the clean
+
+
+def test_the_traffic_is_seen(traffic):
+    x = torch.ones(3).to("mps")
+    x.cpu(), x.sum().item(), x[x > 0], torch.zeros(3).copy_(x)
+    assert traffic.counts == {"to host": 2, "from host": 1, "looked at": 2}
