@@ -91,7 +91,8 @@ def _compared(job: Job, point: Point, backend: str, judged: Outputs | None, faul
     try:
         with select.using(kernels(backend)):
             error = 0.0 if judge else _error(job, job.outputs(backend, point.torch_dtype), judged)
-            job.run(backend)
+            if judge or job.apart:
+                job.run(backend)
             chose = ", ".join(sorted({f"{one.operation} {one.backend}" for one in select.choices()}))
     except UserError as refusal:
         return replace(nothing, fault=str(refusal), refused=True)
