@@ -4,12 +4,11 @@ The settings hold for the process, as kernels belong to a machine and not to a m
 knows nothing of backends. They are no thread's own, since the backward pass recomputes in threads of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -67,13 +66,21 @@ def choices() -> list[Choice]:
     return list(_chosen.values())
 
 
-def told(made: Sequence[Choice]) -> list[str]:
-    """Lines for the log: which backends serve, and what `auto` passed over and why."""
-    if not made:
-        return []
-    listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
-    reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
-    return [f"kernels ({made[0].call}): {listed}", *reasons]
+class News:
+    """What has been chosen, each backend of each operation told once."""
+
+    def __init__(self):
+        self._told: set[Choice] = set()
+
+    def lines(self) -> list[str]:
+        """Lines for the log on what is new: which backends serve, and what `auto` passed over and why."""
+        made = [choice for choice in _chosen.values() if choice not in self._told]
+        if not made:
+            return []
+        self._told.update(made)
+        listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
+        reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
+        return [f"kernels ({made[0].call}): {listed}", *reasons]
 
 
 class Operation:
@@ -154,14 +161,19 @@ def _try(operation: Operation, name: str, device: str, dtype: torch.dtype, backw
 
 def operations() -> dict[str, Operation]:
     """All operations with backends, by name."""
-    return {
-        name: getattr(import_module(f"app.ops.{name}"), name) for name in OPERATIONS if find_spec(f"app.ops.{name}")
-    }
+    return {name: getattr(import_module(f"app.ops.{name}"), name) for name in OPERATIONS}
 
 
 def used_by(model: nn.Module) -> frozenset[str]:
     """The operations that a model's modules say they call."""
     return frozenset().union(*(getattr(module, "operations", ()) for module in model.modules()))
+
+
+def refuse_idle(typed: Iterable[str], used: Collection[str]) -> None:
+    """Raises UserError for a typed key such as kernels.edge_transition of an operation that the model does not use."""
+    for key in typed:
+        if key.startswith("kernels.") and key.removeprefix("kernels.") not in used:
+            raise UserError(f"{key} has no effect: nothing in this model computes it; leave it out")
 
 
 def require(wanted: KernelSettings, device: torch.device, used: Collection[str]) -> None:

@@ -14,6 +14,7 @@ from app import __version__
 from app.chem import atoms
 from app.chem.residues import to_sequence
 from app.errors import UserError
+from app.ops import select
 from app.sampling.designs import Design
 from app.sampling.given import Skipped
 from app.sampling.inputs import Task
@@ -64,6 +65,7 @@ class Results:
         """
         check_new(request.out)
         self.request, self.folder = request, request.out
+        self.kernels = select.News()
         self.records: dict[str, dict[str, Any]] = {
             design.id: {
                 "id": design.id,
@@ -141,7 +143,8 @@ class Results:
             "done": len(done),
             "failed": self.count("failed"),
         }
-        manifest = self._head | counts | self._tail | {"designs": list(self.records.values())}
+        kernels = {choice.operation: choice.backend for choice in select.choices()}
+        manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
                 write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])

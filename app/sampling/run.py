@@ -103,6 +103,8 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
         return
     else:
         _fail(batch[0], error, results, display)
+    for line in results.kernels.lines():
+        display.say(line)
     display.finished(length, len(batch))
     results.save()
 

@@ -25,7 +25,7 @@ class KernelEnvironment(Callback):
         self.kernels, self.settings = kernels or KernelSettings(), settings
         self.phase = Phase()
         self._before: KernelSettings | None = None  # what held before the run
-        self._told = 0
+        self._news = select.News()
 
     @property
     def is_training(self) -> bool:
@@ -35,7 +35,7 @@ class KernelEnvironment(Callback):
         self._share(module, self.phase)
         self._before = select.settings()
         select.use(self.kernels)
-        self._told = 0
+        self._news = select.News()
         if self.settings is not None:
             environment.prepare(self.settings)
             environment.apply(self.settings)
@@ -59,10 +59,8 @@ class KernelEnvironment(Callback):
             say(f"on {module.device}, {trainer.precision}; {variables}")
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        choices = select.choices()
-        for line in select.told(choices[self._told :]):
+        for line in self._news.lines():
             say(line)
-        self._told = len(choices)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = False

@@ -22,7 +22,6 @@ from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
 from app.ops import select
-from app.ops.settings import OPERATIONS
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
@@ -204,11 +203,10 @@ def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
     if not model.has_sequence_head:
         why = "this model has no sequence head"
         idle |= dict.fromkeys([f"loss.{name}" for name in LossSettings.model_fields if name.startswith("token_")], why)
-    used = select.used_by(model)
-    idle |= {f"kernels.{name}": "nothing in this model computes it" for name in OPERATIONS if name not in used}
     for key in typed_overrides(arguments):
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")
+    select.refuse_idle(typed_overrides(arguments), select.used_by(model))
 
 
 def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:

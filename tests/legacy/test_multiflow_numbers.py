@@ -110,9 +110,7 @@ def forward(read, checkpoint):
             output = module.forward(*inputs[:-1], torch.ones_like(inputs[-1]))
         seen[theirs] = output
 
-    hooks = [
-        model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()
-    ]
+    hooks = [model.get_submodule(ours).register_forward_hook(partial(see, theirs)) for theirs, ours in MODULES.items()]
     with torch.no_grad():
         prediction = model(batch(read["forward"]))
         seen["edge_feature_net"] = model.embed(batch(read["forward"])).edge  # the original masks within the module
@@ -129,7 +127,12 @@ def test_output(read, forward, name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_submodule(read, forward, name):
-    close(forward[1][name], read["forward"][f"block.{name}"])
+    found, expected = forward[1][name], read["forward"][f"block.{name}"]
+    if name.startswith("ipa_") and not name.startswith("ipa_ln"):
+        # In rows of absent residues the original attends to all, which its block masks away; ours give zeros there.
+        present = read["forward"]["in.res_mask"].bool()
+        found, expected = found[present], expected[present]
+    close(found, expected)
 
 
 # Losses and the optimizer's step

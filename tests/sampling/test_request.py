@@ -4,9 +4,11 @@ import pytest
 
 from app.config.compose import compose
 from app.config.validate import parse
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model import edge_embed, node_embed
 from app.model.esm.settings import LanguageHere
+from app.ops.settings import KernelSettings
 from app.sampling.inputs import Task
 from app.sampling.request import MAX_RESIDUES, Request
 
@@ -28,9 +30,11 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
         "inverse_folding": ["input=a b.pdb"],
     }.items():
         config = compose("infer", [f"task={task}", "ckpt=x.ckpt", "out=a=b", *own])
-        assert set(config) == {*Request.model_fields, "sampler", "esm"}
+        assert set(config) == {*Request.model_fields, "sampler", "esm", "kernels", "environment"}
         assert parse(LanguageHere, config["esm"]) == LanguageHere()
         assert set(config.pop("sampler").values()) == set(config.pop("esm").values()) == {None}
+        assert parse(KernelSettings, config.pop("kernels")) == KernelSettings()
+        assert parse(EnvironmentSettings, config.pop("environment")) == EnvironmentSettings()
         request = parse(Request, config)
         assert request.task is Task(task)
         assert str(request.out) == "a=b"
@@ -39,7 +43,7 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
 
 def test_the_defaults_are_those_of_the_recipe():
     config = compose("infer", ["ckpt=x.ckpt", "out=designs", "lengths=[60,80]"])
-    del config["sampler"], config["esm"]
+    del config["sampler"], config["esm"], config["kernels"], config["environment"]
     assert parse(Request, config) == Request(**UNCONDITIONAL, ckpt="x.ckpt", samples_per_length=1)
 
 

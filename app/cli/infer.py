@@ -1,0 +1,55 @@
+"""From infer.py's command line to a folder of designs."""
+
+from collections.abc import Sequence
+
+from app import environment
+from app.config.compose import chosen_groups, compose, typed_overrides
+from app.config.diff import differences
+from app.config.validate import parse
+from app.devices import choose, choose_dtype
+from app.environment import EnvironmentSettings
+from app.errors import UserError
+from app.model.esm.settings import LanguageHere
+from app.ops import select
+from app.ops.settings import KernelSettings
+from app.sampling.choice import choose_sampler
+from app.sampling.request import Request
+from app.sampling.results import check_new
+from app.sampling.run import generate
+
+
+def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
+    """Run `infer.py` with these arguments; its exit status. Raises UserError for whatever the user can mend."""
+    config = compose("infer", arguments)
+    section = config.pop("sampler")
+    language = parse(LanguageHere, config.pop("esm"), "esm").model_dump(exclude_none=True)
+    kernels = parse(KernelSettings, config.pop("kernels"), "kernels")
+    config.pop("environment")
+    request = parse(Request, config)
+    check_new(request.out)
+    device = choose(request.device)
+    precision = str(choose_dtype(request.precision, device)).removeprefix("torch.")
+    environment.apply(settings)
+    from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
+
+    module = load_module(request.ckpt, device, language)
+    if module.model.esm is not None:
+        module.model.esm.check(device)
+    elif language:
+        raise UserError(f"esm.{next(iter(language))} has no effect: this checkpoint's model has no language model")
+    typed = typed_overrides(arguments)
+    select.refuse_idle(typed, select.used_by(module))
+    select.require(kernels, device, select.used_by(module))
+    select.use(kernels)
+
+    trained = module.recipe.sampler
+    named = "sampler" in chosen_groups(arguments)
+    own = [key.removeprefix("sampler.") for key in typed if key.startswith("sampler.")]
+    sampler = choose_sampler(trained, section, named, own, request.task)
+    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
+    for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
+        print(f"  sampler.{key}: {old} -> {new}", flush=True)
+    for fault in environment.faults(settings):
+        print(f"warning: {fault}", flush=True)
+
+    return 1 if generate(module.model, request, sampler).failed else 0
