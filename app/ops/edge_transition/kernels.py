@@ -64,7 +64,7 @@ def _layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, w3_edge, kep
 def _standardised(x, width: tl.constexpr, BLOCK: tl.constexpr, eps):
     """Rows with mean 0 and variance 1, and what they were divided by, inverted."""
     centred = x - tl.sum(x, 1)[:, None] / width
-    if BLOCK > width:
+    if width < BLOCK:
         centred = tl.where((tl.arange(0, BLOCK) < width)[None, :], centred, 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, 1) / width + eps)
     return centred * rstd[:, None], rstd
