@@ -58,6 +58,13 @@ def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
     return tensor.dtype
 
 
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which matrices of that type are best multiplied: float32 on a CPU that is no faster in less."""
+    slow = dtype == torch.float16 or (dtype == torch.bfloat16 and not multiplies_bfloat16_fast())
+    return torch.float32 if device.type == CPU and slow else dtype
+
+
+@torch.compiler.assume_constant_result
 @cache
 def multiplies_bfloat16_fast() -> bool:
     """Whether this CPU multiplies matrices clearly faster in bfloat16 than in float32, found by trying it once.

@@ -60,7 +60,8 @@ def model_backends(device: str) -> list[str]:
 
 
 def forward_job(point: Point) -> Job:
-    made = Made.at(point)
+    """Compiled, its launches are recorded as well where the device can."""
+    made = Made.at(point, mode="reduce-overhead" if point.device == NVIDIA else "default")
 
     @torch.no_grad()
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
@@ -105,22 +106,22 @@ class Made:
     recipe: Recipe
     model: nn.Module
     batch: NoisyBatch
+    mode: str  # of torch.compile
 
     @classmethod
-    def at(cls, point: Point, checkpoint: bool | None = None) -> "Made":
+    def at(cls, point: Point, checkpoint: bool | None = None, mode: str = "default") -> "Made":
         recipe = recipe_of(point.recipe)
         if checkpoint is not None:
             recipe = recomputing(recipe, checkpoint)
         batch = noisy_batch(point.length, point.size, recipe.flow)
-        return cls(recipe, model_of(recipe).to(point.torch_device), batch.to(point.torch_device))
+        return cls(recipe, model_of(recipe).to(point.torch_device), batch.to(point.torch_device), mode)
 
     def called(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
         return self.compiled if backend == COMPILED else self.model
 
     @cached_property
     def compiled(self) -> Callable[[NoisyBatch], Prediction]:
-        """The model under torch.compile, its launches recorded where the device can."""
-        return torch.compile(self.model, mode="reduce-overhead" if self.batch.device.type == NVIDIA else "default")
+        return torch.compile(self.model, mode=self.mode)
 
 
 def recomputing(recipe: Recipe, checkpoint: bool) -> Recipe:

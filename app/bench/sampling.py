@@ -1,22 +1,38 @@
 """Throughput of sampling: seconds a design of `STEPS` steps takes, from fewer steps.
 
 `max_error` is the largest difference of a design's CA from what the reference makes in float32 of the same seed, after
-`MEASURED` steps, in angstrom. Steps amplify differences, and a token drawn otherwise changes all that follows.
+those fewer steps, in angstrom. Steps amplify differences, and a token drawn otherwise changes all that follows.
 """
 
 import torch
 
-from app.bench.case import OF_MODELS, REFERENCE, Case, Job, Outputs, Point, Sizes, largest_difference, under
+from app.bench.case import (
+    AUTO,
+    COMPILED,
+    OF_MODELS,
+    REFERENCE,
+    Case,
+    Job,
+    Outputs,
+    Point,
+    Sizes,
+    kernels,
+    largest_difference,
+)
 from app.bench.models import Made, model_backends
-from app.bench.proteins import noisy_batch
 from app.bench.timing import medians
 from app.devices import CPU, MPS, NVIDIA
+from app.ops import select
 from app.sampling import sample
+from app.sampling.prepared import Prepared, prepared
 
 STEPS = 500
-MEASURED = 10
+MEASURED = {CPU: 5, MPS: 5, NVIDIA: 50}
+"""Steps that are timed. More on a GPU, where the first ones record what the others replay."""
+
 MOST_DESIGNS = 512
 _GAIN = 1.03  # what a batch twice as large has to bring to be worth it
+_TRIED = 4  # steps of the search for the batch
 
 
 def cases() -> list[Case]:
@@ -30,61 +46,77 @@ def cases() -> list[Case]:
 
 def sampling_job(point: Point) -> Job:
     """The reference makes designs one at a time, as Multiflow does, unless the point gives a batch."""
-    made = Made.at(point)
-    sizes: dict[str, int] = {}
+    runs = Runs(point)
+    steps = MEASURED[point.device]
 
-    def batch(backend: str) -> int:
-        if point.batch is not None or backend == REFERENCE:
-            return point.size
-        if backend not in sizes:
-            sizes[backend] = best_batch(made, backend, point)
-        return sizes[backend]
-
-    def designs(backend: str, size: int, dtype: torch.dtype) -> Outputs:
-        with under(made.batch.device, dtype):
-            found = sample(
-                made.called(backend),
-                lengths=[point.length] * size,
-                steps=MEASURED,
-                sampler=made.recipe.sampler,
-                device=made.batch.device,
-                keep_path=False,
-            )
-        return {"positions": found.path_trans[0]}
+    def outputs(backend: str, dtype: torch.dtype) -> Outputs:
+        return runs(backend, dtype, runs.batch(backend), steps)
 
     return Job(
-        run=lambda backend: designs(backend, batch(backend), point.torch_dtype),
-        outputs=lambda backend, dtype: designs(backend, batch(backend), dtype),
+        run=lambda backend: outputs(backend, point.torch_dtype),
+        outputs=outputs,
         error=largest_difference,
-        batch=batch,
-        seconds=lambda backend, seconds: seconds / batch(backend) * STEPS / MEASURED,
+        batch=runs.batch,
+        seconds=lambda backend, seconds: seconds / runs.batch(backend) * STEPS / steps,
     )
 
 
-def best_batch(made: Made, backend: str, point: Point) -> int:
-    """The number of designs at once that makes most of them in a second: doubled while memory allows and it brings."""
-    best, rate = 1, 0.0
-    for size in (2**power for power in range(MOST_DESIGNS.bit_length())):
-        try:
-            seconds = _seconds_of_call(made, backend, point, size)
-        except torch.OutOfMemoryError:
-            break
-        if size / seconds < rate * _GAIN:
-            break
-        best, rate = size, size / seconds
-    if point.device == NVIDIA:
-        torch.cuda.empty_cache()
-    return best
+class Runs:
+    """Sampling with a backend, in a dtype, at a batch size; the first design is the same whatever else there is."""
 
+    def __init__(self, point: Point):
+        self.point, self.made = point, Made.at(point)
+        self.ready: dict[tuple[str, torch.dtype], Prepared] = {}
+        self.best: int | None = None
 
-@torch.no_grad()
-def _seconds_of_call(made: Made, backend: str, point: Point, size: int) -> float:
-    batch = noisy_batch(point.length, size, made.recipe.flow).to(made.batch.device)
-    model = made.called(backend)
+    def __call__(self, backend: str, dtype: torch.dtype, size: int, steps: int) -> Outputs:
+        found = sample(
+            self._model(backend, dtype),
+            lengths=[self.point.length] * size,
+            steps=steps,
+            sampler=self.made.recipe.sampler,
+            keep_path=False,
+        )
+        return {"positions": found.path_trans[0]}
 
-    def call() -> None:
-        with under(batch.device, point.torch_dtype):
-            model(batch)
+    def batch(self, backend: str) -> int:
+        """As many as `auto` makes most designs in a second with, found when first asked for."""
+        if self.point.batch is not None or backend == REFERENCE:
+            return self.point.size
+        if self.best is None:
+            with select.using(kernels(AUTO)):
+                self.best = self._search()
+        return self.best
 
-    call()
-    return medians({backend: call}, batch.device, repeats=2)[backend]
+    def _model(self, backend: str, dtype: torch.dtype) -> Prepared:
+        """Of the reference every call is launched from Python; all others are recorded where the device can."""
+        if (backend, dtype) not in self.ready:
+            self.ready[backend, dtype] = prepared(
+                self.made.model,
+                precision=str(dtype).removeprefix("torch."),
+                compile=backend == COMPILED,
+                cuda_graph=False if backend == REFERENCE else "auto",
+            )
+        return self.ready[backend, dtype]
+
+    def _search(self) -> int:
+        """The batch is doubled while memory allows and it brings something."""
+        best, rate = 1, 0.0
+        for size in (2**power for power in range(MOST_DESIGNS.bit_length())):
+            try:
+                seconds = self._seconds(size)
+            except torch.OutOfMemoryError:
+                break
+            if size / seconds < rate * _GAIN:
+                break
+            best, rate = size, size / seconds
+        if self.point.device == NVIDIA:
+            torch.cuda.empty_cache()
+        return best
+
+    def _seconds(self, size: int) -> float:
+        def run() -> None:
+            self(AUTO, self.point.torch_dtype, size, _TRIED)
+
+        run()
+        return medians({AUTO: run}, self.point.torch_device, repeats=1)[AUTO]

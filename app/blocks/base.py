@@ -1,10 +1,12 @@
 """The one block interface: `forward(state: TrunkState) -> TrunkState`."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import ClassVar, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from app.types import TrunkState
 
@@ -69,6 +71,7 @@ class Block(nn.Module):
     """
 
     Settings: ClassVar[type[BlockSettings]] = BlockSettings
+    recomputes_edge_track = False  # set by a stage with `checkpoint: edge`
 
     def __init__(self, settings: BlockSettings):
         super().__init__()
@@ -77,6 +80,15 @@ class Block(nn.Module):
     @property
     def updates_backbone(self) -> bool:
         return "frames" in self.settings.writes
+
+    def edge_track(self, update: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        """The new edges, `update(*given)`: every block makes them by way of this.
+
+        Where the stage says so, activations inside are dropped and made again in the backward pass (Chen et al. 2016).
+        """
+        if self.recomputes_edge_track and torch.is_grad_enabled():
+            return checkpoint(update, *given, use_reentrant=False)
+        return update(*given)
 
     def forward(self, state: TrunkState) -> TrunkState:
         raise TypeError(f"{type(self).__module__} has no forward")

@@ -1,7 +1,7 @@
 """Double attention over the edges, which may be told the time, and a pair transition."""
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from app.blocks import base
 from app.blocks.parts.adaptive_norm import AdaptiveLayerNorm
@@ -44,9 +44,11 @@ class Block(base.Block):
         self.transition = GatedTransition(c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
-        edge = state.edge
-        normed = self.norm(edge, state.t) if self.settings.condition_on_t else self.norm(edge)
+        return state.replace(edge=self.edge_track(self._update, state.edge, state.edge_mask, state.t))
+
+    def _update(self, edge: Tensor, mask: Tensor, t: Tensor) -> Tensor:
+        normed = self.norm(edge, t) if self.settings.condition_on_t else self.norm(edge)
         maps = self.gather(normed), self.distribute(normed)
-        attended = double_attention(self.features(normed), *maps, state.edge_mask)
+        attended = double_attention(self.features(normed), *maps, mask)
         edge = edge + self.dropout(self.out(attended))
-        return state.replace(edge=edge + self.transition(edge) * state.edge_mask[..., None])
+        return edge + self.transition(edge) * mask[..., None]

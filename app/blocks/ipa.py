@@ -100,5 +100,5 @@ class Block(base.Block):
         if self.backbone_update is not None:
             frames = self.backbone_update(node, frames, state.moves)
         if self.edge_transition is not None:
-            edge = self.edge_transition(node, edge, state.edge_mask)
+            edge = self.edge_track(self.edge_transition, node, edge, state.edge_mask)
         return state.replace(node=node, edge=edge, frames=frames)

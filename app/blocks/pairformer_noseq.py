@@ -33,4 +33,4 @@ class Block(base.Block):
         )
 
     def forward(self, state: TrunkState) -> TrunkState:
-        return state.replace(edge=self.pair_track(state.edge, state.edge_mask))
+        return state.replace(edge=self.edge_track(self.pair_track, state.edge, state.edge_mask))

@@ -1,5 +1,7 @@
 """Triangle attentions and a transition (AlphaFold 3, algorithms 14 and 15)."""
 
+from torch import Tensor
+
 from app.blocks import base, pairformer_noseq
 from app.blocks.parts.gated_transition import GatedTransition
 from app.blocks.parts.triangle_modules import TriangleAttentions
@@ -23,5 +25,8 @@ class Block(base.Block):
         self.transition = GatedTransition(settings.c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
-        edge = self.attention(state.edge, state.edge_mask)
-        return state.replace(edge=edge + self.transition(edge) * state.edge_mask[..., None])
+        return state.replace(edge=self.edge_track(self._update, state.edge, state.edge_mask))
+
+    def _update(self, edge: Tensor, mask: Tensor) -> Tensor:
+        edge = self.attention(edge, mask)
+        return edge + self.transition(edge) * mask[..., None]

@@ -1,6 +1,7 @@
 """Triangle multiplications and a transition: the cheap end of the pair updates (AlphaFold 3, algorithms 12 and 13)."""
 
 from pydantic import Field
+from torch import Tensor
 
 from app.blocks import base
 from app.blocks.parts.gated_transition import GatedTransition
@@ -27,5 +28,8 @@ class Block(base.Block):
         self.transition = GatedTransition(settings.c_z, settings.transition_factor)
 
     def forward(self, state: TrunkState) -> TrunkState:
-        edge = self.multiplication(state.edge, state.edge_mask)
-        return state.replace(edge=edge + self.transition(edge) * state.edge_mask[..., None])
+        return state.replace(edge=self.edge_track(self._update, state.edge, state.edge_mask))
+
+    def _update(self, edge: Tensor, mask: Tensor) -> Tensor:
+        edge = self.multiplication(edge, mask)
+        return edge + self.transition(edge) * mask[..., None]

@@ -9,6 +9,7 @@ from app.chem.residues import NUM_AATYPES
 from app.geometry.units import to_angstrom, to_nanometre
 from app.model.edge_embed import EdgeEmbed, EdgeEmbedSettings
 from app.model.esm import build_esm, completed_esm
+from app.model.fixed import Fixed
 from app.model.heads import build_head, completed_head
 from app.model.node_embed import NodeEmbed, NodeEmbedSettings
 from app.model.stack import Sizes
@@ -86,26 +87,36 @@ class CodesignModel(nn.Module):
         """Whether a dropout stays on in inference."""
         return any(isinstance(part, Dropout) and part.p_infer > 0 for part in self.modules())
 
-    def embed(self, batch: NoisyBatch) -> TrunkState:
-        """The trunk's input: masked representations, frames in nanometre."""
-        node_mask, edge, edge_mask = batch.res_mask, None, None
-        node = self.node_embed(batch)
+    def fixed(self, batch: NoisyBatch) -> Fixed:
+        """What `forward` makes of the batch's masks and indices, to be given to it in every step of a sampling run."""
+        mask = batch.res_mask
+        position, chain = self.node_embed.places(batch)
+        relative = edge_mask = None
         if self.edge_embed is not None:
-            edge_mask = node_mask[:, :, None] * node_mask[:, None]
-            edge = self.edge_embed(node, batch) * edge_mask[..., None]
+            relative = self.edge_embed.relative_positions(mask.shape[1], mask.device)
+            edge_mask = mask[:, :, None] * mask[:, None]
+        return Fixed(position, chain, relative, edge_mask, frame_mask=mask * batch.diffuse_mask)
+
+    def embed(self, batch: NoisyBatch, fixed: Fixed | None = None) -> TrunkState:
+        """The trunk's input: masked representations, frames in nanometre."""
+        fixed = self.fixed(batch) if fixed is None else fixed
+        node, edge = self.node_embed(batch, fixed.position, fixed.chain), None
+        if self.edge_embed is not None:
+            edge = self.edge_embed(node, batch, fixed.relative, fixed.edge_mask)
         state = TrunkState(
-            node=node * node_mask[..., None],
+            node=node * batch.res_mask[..., None],
             edge=edge,
             frames=to_nanometre(Frames(batch.rotmats_t.float(), batch.trans_t.float())),
-            node_mask=node_mask,
-            edge_mask=edge_mask,
+            node_mask=batch.res_mask,
+            edge_mask=fixed.edge_mask,
             t=torch.cat([batch.so3_t, batch.r3_t, batch.cat_t], dim=-1),
-            frame_mask=node_mask * batch.diffuse_mask,
+            frame_mask=fixed.frame_mask,
         )
         return state if self.esm is None else self.esm(state, batch)
 
-    def forward(self, batch: NoisyBatch) -> Prediction:
-        state = self.trunk(self.embed(batch))
+    def forward(self, batch: NoisyBatch, fixed: Fixed | None = None) -> Prediction:
+        """fixed: that of a batch with the same masks and indices, to spare its making; the result is the same."""
+        state = self.trunk(self.embed(batch, fixed))
         frames = to_angstrom(state.frames)
         logits = self.head(state)
         if logits is None:

@@ -5,7 +5,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from app.blocks.parts.embedding import index_embedding
-from app.model.features import distogram
+from app.devices import full_precision
+from app.ops.edge_embedding import edge_embedding
 from app.types import NoisyBatch
 
 _RELATIVE_MAX_LEN = 2056
@@ -24,10 +25,14 @@ class EdgeEmbedSettings(BaseModel):
 
 
 class EdgeEmbed(nn.Module):
-    """Node representation and noisy batch -> edge representation [B, N, N, c_z], not yet masked.
+    """Node representation and noisy batch -> edge representation [B, N, N, c_z], 0 where absent.
 
     The relative position is that of the rows, 0 .. N - 1, whatever the residue index says (as in Multiflow).
     """
+
+    operations = ("edge_embedding",)
+
+    operations = ("edge_embedding",)
 
     def __init__(self, settings: EdgeEmbedSettings, c_s: int, c_z: int):
         super().__init__()
@@ -41,25 +46,23 @@ class EdgeEmbed(nn.Module):
             nn.Linear(total, c_z), nn.ReLU(), nn.Linear(c_z, c_z), nn.ReLU(), nn.Linear(c_z, c_z), nn.LayerNorm(c_z)
         )
 
-    def forward(self, node: Tensor, batch: NoisyBatch) -> Tensor:
-        settings = self.settings
-        size, length, _ = node.shape
+    def relative_positions(self, length: int, device: torch.device) -> Tensor:
+        """Every offset -(N - 1) .. N - 1 projected, [2 N - 1, feature_width] float32 under any autocast."""
+        offsets = torch.arange(1 - length, length, device=device)
+        with full_precision(device):
+            return self.relative(index_embedding(offsets, self.settings.feature_width, _RELATIVE_MAX_LEN))
 
-        def both(x: Tensor) -> list[Tensor]:
-            """[B, N, c] as seen from i and from j, each [B, N, N, c]."""
-            shape = (size, length, length, x.shape[-1])
-            return [x[:, :, None].expand(shape), x[:, None].expand(shape)]
-
-        position = torch.arange(length, device=node.device)
-        offset = position[:, None] - position
-        relative = self.relative(index_embedding(offset, settings.feature_width, _RELATIVE_MAX_LEN))
-        features = [*both(self.node(node)), relative.expand(size, -1, -1, -1)]
-        features.append(distogram(batch.trans_t, settings.num_bins))
-        if settings.self_condition:
-            features.append(distogram(batch.trans_sc, settings.num_bins))
-        if settings.embed_chain:
-            same = batch.chain_idx[:, :, None] == batch.chain_idx[:, None]
-            features.append(same[..., None].to(node.dtype))
-        if settings.embed_diffuse_mask:
-            features += both(batch.diffuse_mask[..., None])
-        return self.project(torch.cat(features, dim=-1))
+    def forward(self, node: Tensor, batch: NoisyBatch, relative: Tensor, edge_mask: Tensor) -> Tensor:
+        """node: [B, N, c_s]; relative: `relative_positions`; edge_mask: [B, N, N]."""
+        settings, project = self.settings, self.project
+        layers = [(layer.weight, layer.bias) for layer in (project[0], project[2], project[4], project[5])]
+        return edge_embedding(
+            self.node(node),
+            relative,
+            (batch.trans_t, batch.trans_sc) if settings.self_condition else (batch.trans_t,),
+            settings.num_bins,
+            batch.chain_idx if settings.embed_chain else None,
+            batch.diffuse_mask if settings.embed_diffuse_mask else None,
+            *layers,
+            edge_mask,
+        )

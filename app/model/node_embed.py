@@ -41,14 +41,23 @@ class NodeEmbed(nn.Module):
         else:
             self.project = nn.Linear(width, c_s)
 
-    def forward(self, batch: NoisyBatch) -> Tensor:
+    def places(self, batch: NoisyBatch) -> tuple[Tensor, Tensor | None]:
+        """Residue and chain index embedded, each [B, N, c_position], 0 where absent; None for a chain not seen."""
+        settings, mask = self.settings, batch.res_mask[..., None]
+        position = index_embedding(batch.res_idx, settings.c_position, _POSITION_MAX_LEN) * mask
+        if not settings.embed_chain:
+            return position, None
+        return position, index_embedding(batch.chain_idx, settings.c_position, _CHAIN_MAX_LEN) * mask
+
+    def forward(self, batch: NoisyBatch, position: Tensor, chain: Tensor | None) -> Tensor:
+        """position, chain: `places` of the batch."""
         settings, mask = self.settings, batch.res_mask[..., None]
 
         def embed_t(t: Tensor) -> Tensor:
             return time_embedding(t, settings.c_time)[:, None] * mask
 
         features = [
-            index_embedding(batch.res_idx, settings.c_position, _POSITION_MAX_LEN) * mask,
+            position,
             batch.diffuse_mask[..., None],
             embed_t(batch.so3_t),
             embed_t(batch.r3_t),
@@ -56,6 +65,6 @@ class NodeEmbed(nn.Module):
         if settings.embed_tokens:
             previous = batch.aatypes_sc[..., : self.num_tokens]
             features += [self.token(batch.aatypes_t.long()), embed_t(batch.cat_t), previous]
-        if settings.embed_chain:
-            features.append(index_embedding(batch.chain_idx, settings.c_position, _CHAIN_MAX_LEN) * mask)
+        if chain is not None:
+            features.append(chain)
         return self.project(torch.cat(features, dim=-1))

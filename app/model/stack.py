@@ -5,7 +5,7 @@ The trunk is one; the ESM combiner and the sequence head refine with one.
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -21,6 +21,9 @@ Sizes = Mapping[str, int | None]
 """c_s and c_z of the model; c_z is None where it keeps no edge representation."""
 
 
+Checkpoint = bool | Literal["edge"]
+
+
 class StageSettings(BaseModel):
     """`{block: ipa, depth: 8, ...}`: the other keys are the block type's settings."""
 
@@ -29,7 +32,9 @@ class StageSettings(BaseModel):
     block: str
     depth: int = Field(1, gt=0)
     share_weights: bool = Field(False, description="one block, run `depth` times")
-    checkpoint: bool = Field(False, description="recompute activations in the backward pass instead of keeping them")
+    checkpoint: Checkpoint = Field(
+        False, description="recompute activations in the backward pass instead of keeping them; edge: of the edges only"
+    )
 
     @property
     def overrides(self) -> dict:
@@ -125,7 +130,7 @@ class Plan:
 class PlannedStage:
     layers: list["tuple[str, BlockSettings] | Plan"]  # blocks by type, or repeated stages
     times: int  # how often they are run; more than once where weights are shared
-    checkpoint: bool
+    checkpoint: Checkpoint
 
 
 def plan(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part], where: str) -> Plan:
@@ -152,6 +157,11 @@ def plan_of_refinement(stages: Sequence[Stage], sizes: Sizes, needed: Set[Part],
 def _blocks(stage: StageSettings, sizes: Sizes, needed: Set[Part], where: str) -> Plan:
     times = stage.depth if stage.share_weights else 1
     layers = _settings(stage, sizes, where).layers(stage.depth)[: stage.depth // times]
+    if stage.checkpoint == "edge" and not any("edge" in settings.writes for settings in layers):
+        raise UserError(
+            f"{where}: checkpoint: edge recomputes what updates the edges, and {stage.block} updates none there: set"
+            " checkpoint: true or false"
+        )
     kept: list[tuple[str, BlockSettings]] = []
     writes: frozenset[Part] = frozenset()
     asked: frozenset[Part] = frozenset()
@@ -210,21 +220,23 @@ class Layers(nn.ModuleList):
     """The layers of one stage, run in order."""
 
     def __init__(self, planned: PlannedStage):
-        super().__init__(_layer(layer) for layer in planned.layers)
-        self.times, self.checkpoint = planned.times, planned.checkpoint
+        super().__init__(_layer(layer, planned.checkpoint) for layer in planned.layers)
+        self.times, self.recomputes = planned.times, planned.checkpoint is True
 
     def forward(self, state: TrunkState) -> TrunkState:
         for _ in range(self.times):
             for layer in self:
-                state = _recomputed(layer, state) if self.checkpoint and torch.is_grad_enabled() else layer(state)
+                state = _recomputed(layer, state) if self.recomputes and torch.is_grad_enabled() else layer(state)
         return state
 
 
-def _layer(planned: tuple[str, BlockSettings] | Plan) -> nn.Module:
+def _layer(planned: tuple[str, BlockSettings] | Plan, checkpoint: Checkpoint) -> nn.Module:
     if isinstance(planned, Plan):
         return Stack(planned)
     name, settings = planned
-    return block_class(name)(settings)
+    block = block_class(name)(settings)
+    block.recomputes_edge_track = checkpoint == "edge"
+    return block
 
 
 class Stack(nn.Module):

@@ -1,6 +1,7 @@
 """Optional packages of kernels: what they and their modules are called, what installs them, and what they leave out."""
 
 import os
+import warnings
 
 import torch
 
@@ -30,3 +31,9 @@ def shortest_in_cuequivariance(variable: str) -> int:
         return int(told) + 1
     except ValueError:
         raise UserError(f"{variable}={told} is no number of residues: set one, or unset it") from None
+
+
+def hush_cuequivariance() -> None:
+    """No advice on how to call it better: it is of no use to who only chose the kernel."""
+    for message in (r"\s*=+\s*cuequivariance triangle_attention: NOT using", ".* kernel expects bias to be "):
+        warnings.filterwarnings("ignore", message, UserWarning)

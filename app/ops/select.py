@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -162,9 +161,7 @@ def _try(operation: Operation, name: str, device: str, dtype: torch.dtype, backw
 
 def operations() -> dict[str, Operation]:
     """All operations with backends, by name."""
-    return {
-        name: getattr(import_module(f"app.ops.{name}"), name) for name in OPERATIONS if find_spec(f"app.ops.{name}")
-    }
+    return {name: getattr(import_module(f"app.ops.{name}"), name) for name in OPERATIONS}
 
 
 def used_by(model: nn.Module) -> frozenset[str]:

@@ -127,7 +127,12 @@ def test_output(read, forward, name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_submodule(read, forward, name):
-    close(forward[1][name], read["forward"][f"block.{name}"])
+    found, expected = forward[1][name], read["forward"][f"block.{name}"]
+    if name.startswith("ipa_") and not name.startswith("ipa_ln"):
+        # In rows of absent residues the original attends to all, which its block masks away; ours give zeros there.
+        present = read["forward"]["in.res_mask"].bool()
+        found, expected = found[present], expected[present]
+    close(found, expected)
 
 
 # Losses and the optimizer's step

@@ -8,8 +8,9 @@ from torch import nn
 
 from app.blocks.parts.embedding import index_embedding, time_embedding
 from app.model.edge_embed import EdgeEmbed, EdgeEmbedSettings
-from app.model.features import distogram
 from app.model.node_embed import NodeEmbed, NodeEmbedSettings
+from app.ops.edge_embedding.distogram import distogram
+from app.ops.edge_embedding.reference import features
 from tests.factories import noisy_batch, perturb, tiny_model
 
 
@@ -23,14 +24,18 @@ class Catch(nn.Module):
 def node_features(batch, num_tokens=21, **settings) -> tuple[NodeEmbed, torch.Tensor]:
     embed = perturb(NodeEmbed(NodeEmbedSettings(c_position=8, c_time=6, **settings), 16, num_tokens))
     embed.project = Catch()
-    return embed, embed(batch)
+    return embed, embed(batch, *embed.places(batch))
 
 
 def edge_features(batch, **settings) -> tuple[EdgeEmbed, torch.Tensor, torch.Tensor]:
+    """What the operation joins for the projection, which has a column for each."""
     embed = perturb(EdgeEmbed(EdgeEmbedSettings(feature_width=8, num_bins=6, **settings), 16, 8))
-    embed.project = Catch()
     node = torch.randn(*batch.res_mask.shape, 16)
-    return embed, node, embed(node, batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.model.edge_embed.edge_embedding", lambda *given: features(*given[:6]))
+        found = embed(node, batch, embed.relative_positions(12, node.device), batch.res_mask[:, :, None])
+    assert found.shape[-1] == embed.project[0].in_features
+    return embed, node, found
 
 
 def per_residue(x: torch.Tensor) -> torch.Tensor:

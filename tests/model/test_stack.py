@@ -73,10 +73,11 @@ def test_shared_weights_are_one_block_run_again_and_again(stages):
 # Recomputing activations
 
 
+@pytest.mark.parametrize("checkpoint", [True, "edge"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_recomputed_activations_change_neither_values_nor_gradients(dropout):
+def test_recomputed_activations_change_neither_values_nor_gradients(dropout, checkpoint):
     stage = {**SMALL, "depth": 3, "transformer_dropout": dropout}
-    plain, recomputed = trunk(stage).train(), trunk({**stage, "checkpoint": True}).train()
+    plain, recomputed = trunk(stage).train(), trunk({**stage, "checkpoint": checkpoint}).train()
     found = []
     for model in (plain, recomputed):
         torch.manual_seed(0)
@@ -86,14 +87,51 @@ def test_recomputed_activations_change_neither_values_nor_gradients(dropout):
         assert torch.equal(found[1][name], gradient), name
 
 
-def test_recomputing_keeps_fewer_activations():
-    def kept(**settings) -> int:
-        model, seen = trunk({**SMALL, "depth": 4, **settings}), []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x.numel()) or x, lambda x: x):
-            model(state())
-        return sum(seen)
+def kept(**settings) -> int:
+    """Entries of all tensors that a stage keeps for the backward pass."""
+    model, seen = trunk({**SMALL, "depth": 4, "update_last_edge": True, **settings}), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x.numel()) or x, lambda x: x):
+        model(state())
+    return sum(seen)
 
+
+def test_recomputing_keeps_fewer_activations():
     assert kept(checkpoint=True) < 0.3 * kept()
+
+
+def test_recomputing_the_edge_track_keeps_the_nodes_activations_only():
+    assert kept(checkpoint=True) < kept(checkpoint="edge") < kept()
+    assert kept(checkpoint="edge") < 1.5 * kept(update_edge=False)
+
+
+EDGE_TRACKS = [
+    {"block": "pairformer", "num_heads": 2, "pair_num_heads": 2, "pair_head_width": 4},
+    {"block": "pairformer_noseq", "pair_num_heads": 2, "pair_head_width": 4},
+    {"block": "triangle_attention", "pair_num_heads": 2, "pair_head_width": 4},
+    {"block": "triangle_multiplication"},
+    {"block": "double_attention", "num_descriptors": 4, "descriptor_width": 4, "condition_on_t": True},
+]
+
+
+@pytest.mark.parametrize("stage", EDGE_TRACKS, ids=lambda stage: stage["block"])
+def test_every_edge_track_can_be_recomputed_dropout_included(stage):
+    def run(**settings) -> tuple[dict[str, torch.Tensor], int]:
+        model, seen = trunk({**stage, "dropout": 0.4, **settings}, SMALL).train(), []
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: seen.append(x.numel()) or x, lambda x: x):
+            return gradients(model), sum(seen)
+
+    (expected, all_of_it), (found, less) = run(), run(checkpoint="edge")
+    assert less < 0.9 * all_of_it
+    for name, gradient in expected.items():
+        assert torch.equal(found[name], gradient), name
+
+
+def test_only_what_updates_edges_has_an_edge_track():
+    with pytest.raises(UserError, match=r"stages\.0: checkpoint: edge .* geometric updates none there"):
+        trunk({"block": "geometric", "checkpoint": "edge", "update_backbone": True})
+    with pytest.raises(UserError, match="ipa updates none there: set checkpoint: true or false"):
+        trunk({**SMALL, "update_edge": False, "checkpoint": "edge"})
 
 
 # Recycling

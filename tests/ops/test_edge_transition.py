@@ -1,4 +1,4 @@
-"""The edge transition, edge by edge; its backends in pieces; its memory. Values and gradients in general: test_parity."""
+"""The edge transition, edge by edge; its backends in chunks; its memory. For the rest see test_parity.py."""
 
 import os
 

@@ -92,7 +92,7 @@ CASES = [
     (name, backend.name)
     for name, operation in HERE.items()
     for backend in operation.backends.values()
-    if backend.optional
+    if STAND_INS.keys() & set(backend.modules)
 ]
 
 
@@ -160,8 +160,8 @@ def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, back
     torch.testing.assert_close(found, expected, atol=3e-2 * expected.abs().max().item(), rtol=0)
 
 
-def call(dtype: torch.dtype, length: int, *widths: int) -> Call:
-    return Call(NVIDIA, dtype, length, widths, backward=True)
+def call(dtype: torch.dtype, length: int, *widths: int, backward: bool = True) -> Call:
+    return Call(NVIDIA, dtype, length, widths, backward)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,15 @@ def call(dtype: torch.dtype, length: int, *widths: int) -> Call:
         ("triangle_attention", "trifast", call(torch.float32, 300, 32, 4), None),
         ("triangle_attention", "trifast", call(torch.float32, 300, 24, 4), "width 16, 32, 64 or 128, not 24"),
         ("triangle_attention", "trifast", call(torch.bfloat16, 4096, 32, 4), "counts in 32 bits"),
-        ("triangle_attention", "cuequivariance", call(torch.float32, 300, 32, 4), None),
+        ("triangle_attention", "cuequivariance", call(torch.float32, 300, 32, 4, backward=False), None),
+        ("triangle_attention", "cuequivariance", call(torch.float32, 300, 32, 4), "in float32 only with TF32"),
         ("triangle_attention", "cuequivariance", call(torch.float32, 300, 64, 4), "up to 32 that 4 divides, not 64"),
         ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 64, 4), None),
         ("triangle_attention", "cuequivariance", call(torch.bfloat16, 300, 20, 4), "up to 128 that 8 divides, not 20"),
         ("triangle_attention", "cuequivariance", call(torch.bfloat16, 200, 16, 4), "201 residues or more with heads"),
         ("pair_bias_attention", "cuequivariance", call(torch.float32, 300, 48), "up to 32 that 4 divides, not 48"),
-        ("pair_bias_attention", "cuequivariance", call(torch.float32, 300, 32), None),
+        ("pair_bias_attention", "cuequivariance", call(torch.float32, 300, 32), "in float32 only with TF32"),
+        ("pair_bias_attention", "cuequivariance", call(torch.bfloat16, 300, 32), None),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 128), None),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 64), "not 128 and 64"),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 48, 48), "that 32 divides, not 48"),
@@ -225,3 +227,25 @@ def test_triangle_multiplication_is_described_in_the_precision_of_its_products()
     assert operation.describe(**given).dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         assert operation.describe(**given).dtype == torch.bfloat16
+
+
+def test_float32_has_a_backward_pass_in_cuequivariance_where_tf32_is_allowed(monkeypatch):
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert HERE["triangle_attention"].backends["cuequivariance"].refuses(call(torch.float32, 300, 32, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "first"),
+    [
+        ("triangle_attention", call(torch.bfloat16, 128, 32, 4), "torch"),
+        ("triangle_attention", call(torch.bfloat16, 256, 32, 4), "cuequivariance"),
+        ("triangle_attention", call(torch.float32, 256, 32, 4, backward=False), "torch"),
+        ("triangle_multiplication", call(torch.bfloat16, 256, 128, 128, backward=False), "torch"),
+        ("triangle_multiplication", call(torch.bfloat16, 384, 128, 128, backward=False), "cuequivariance"),
+        ("triangle_multiplication", call(torch.bfloat16, 256, 128, 128), "torch"),
+        ("triangle_multiplication", call(torch.bfloat16, 512, 128, 128), "cuequivariance"),
+        ("pair_bias_attention", call(torch.bfloat16, 512, 32), "torch"),
+    ],
+)
+def test_auto_takes_first_what_was_measured_to_be_faster(name, asked, first):
+    assert HERE[name].order(asked)[0] == first and HERE[name].order(asked)[-1] == "torch"

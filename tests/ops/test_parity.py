@@ -1,15 +1,14 @@
 """Every backend of every operation against the reference in float64: values and all gradients."""
 
-from importlib.util import find_spec
-
+import dataclasses
 import pytest
 import torch
 
 from app.devices import NVIDIA
 from app.ops import select
-from app.ops.check import BOUNDS, compare
+from app.ops.check import BOUNDS, cast, compare
 
-HERE = {name: one for name, one in select.operations().items() if find_spec(f"app.ops.{name}.example")}
+HERE = select.operations()
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 ON_CPU = [
     (name, backend.name, dtype)
@@ -38,8 +37,8 @@ def strided(value):
 def hold(name: str, backend: str, dtype: torch.dtype, device: str, length: int, **changes) -> None:
     operation = HERE[name]
     example = operation.example(length, **changes)
-    call = operation.describe(**example)
-    if reason := operation.backends[backend].limit(call):
+    call = operation.describe(**cast(example, torch.device(device), dtype))
+    if reason := operation.backends[backend].refuses(dataclasses.replace(call, backward=True)):
         pytest.skip(f"beyond its limits: {reason}")
     errors = compare(operation, backend, example, device, dtype)
     assert errors.within(BOUNDS[dtype]), errors

@@ -4,9 +4,11 @@ import pytest
 
 from app.config.compose import compose
 from app.config.validate import parse
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model import edge_embed, node_embed
 from app.model.esm.settings import LanguageHere
+from app.ops.settings import KernelSettings
 from app.sampling.inputs import Task
 from app.sampling.request import MAX_RESIDUES, Request
 
@@ -31,6 +33,8 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
         assert set(config) == {*Request.model_fields, "sampler", "esm", "kernels", "environment"}
         assert parse(LanguageHere, config["esm"]) == LanguageHere()
         assert set(config.pop("sampler").values()) == set(config.pop("esm").values()) == {None}
+        assert parse(KernelSettings, config.pop("kernels")) == KernelSettings()
+        assert parse(EnvironmentSettings, config.pop("environment")) == EnvironmentSettings()
         request = parse(Request, config)
         assert request.task is Task(task)
         assert str(request.out) == "a=b"

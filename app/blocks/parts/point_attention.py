@@ -68,8 +68,7 @@ class InvariantPointAttention(nn.Module):
         k_points, v_points = (points.contiguous() for points in kv_points.tensor_split([self.num_qk_points], 3))
         with full_precision(node.device):
             attended = invariant_point_attention(
-                *(x.float() for x in (q, k, v)),
-                *(q_points, k_points, v_points, edge.float()),
+                *(q, k, v, q_points, k_points, v_points, edge),
                 *(self.pair_bias.weight, self.pair_bias.bias, self.pair_down.weight, self.pair_down.bias),
                 F.softplus(self.gamma),
                 frames,

@@ -57,7 +57,7 @@ class TriangleAttention(nn.Module):
         self.out = Linear(width, c_z, init="zero", bias=False)
 
     def forward(self, edge: Tensor, mask: Tensor) -> Tensor:
-        """edge: [B, N, N, c_z], mask: [B, N, N] -> the update [B, N, N, c_z]; without meaning where no key is there."""
+        """edge: [B, N, N, c_z], mask: [B, N, N] -> the update [B, N, N, c_z]; 0 where no key is there."""
         edge = self.norm(edge)
         q, k, v = (
             layer(edge).unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for layer in (self.q, self.k, self.v)

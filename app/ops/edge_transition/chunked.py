@@ -1,7 +1,7 @@
 """Edge transition a few pairs at a time: node terms made once a node, and hidden layers that never leave the cache.
 
-688 to 524 kFLOP a pair at Multiflow's widths. The backward pass is written out by hand: recomputing through autograd would
-allocate every step of every chunk, and could not add up the gradients of the weights in place.
+688 to 524 kFLOP a pair at Multiflow's widths. The backward pass is written out by hand: autograd would allocate every
+step of every chunk, and could not add up the gradients of the weights in place.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from app.devices import CPU, compute_dtype, full_precision, multiplies_bfloat16_fast
+from app.devices import CPU, compute_dtype, full_precision, product_dtype
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import Part, add_up, chunks, node_terms
 from app.ops.select import wants_gradient
@@ -39,9 +39,7 @@ def edge_transition(
     them in float32.
     """
     dtype = compute_dtype(edge)
-    on_cpu = edge.device.type == CPU
-    slow = on_cpu and (dtype == torch.float16 or (dtype == torch.bfloat16 and not multiplies_bfloat16_fast()))
-    inside = torch.float32 if slow else dtype
+    on_cpu, inside = edge.device.type == CPU, product_dtype(dtype, edge.device)
     with full_precision(edge.device):
         node = node.to(inside)
         first, second, last = ((weight.to(inside), bias.to(inside)) for weight, bias in (first, second, last))
@@ -56,7 +54,7 @@ class PairMLP(torch.autograd.Function):
     """LayerNorm(W3 (h + [edge, 0, 0]) + last_i + last_j) mask, h = relu(W2 relu(W1 edge + first_i + first_j) + b2).
 
     keep: hold the hidden layers for the backward pass. edge: [B, N, N, c_z]; first_*: [B, N, hidden]; last_*:
-    [B, N, out]; W1: [hidden, c_z]; W2: [hidden, hidden]; W3: [out, hidden], all of one dtype, in which products are made;
+    [B, N, out]; W1: [hidden, c_z]; W2: [hidden, hidden]; W3: [out, hidden], all of the dtype that products are made in;
     LayerNorm and mask in float32, or all in float64. Returns [B, N, N, out] in the edge's dtype.
     """
 
@@ -146,7 +144,7 @@ def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:
 
 
 def _accumulate(total: Tensor, above: Tensor, below: Tensor) -> None:
-    """The gradient of a weight from one chunk; in float32, since many chunks would lose themselves in half precision."""
+    """The gradient of a weight from one chunk; in float32, as many chunks would lose themselves in half precision."""
     if total.dtype == above.dtype:
         total.addmm_(above.mT, below)
     else:

@@ -1,7 +1,7 @@
 """Random arguments at Multiflow's widths: edges of 128, nodes narrowed to 128.
 
-No hidden unit comes near the kink of its ReLU, where rounding alone would decide whether it has a gradient: the sign of a
-number of node i drives each unit of the first layer, and a large bias each of the second.
+No hidden unit comes near the kink of its ReLU, where rounding alone would decide whether it has a gradient: the sign of
+a number of node i drives each unit of the first layer, and a large bias each of the second.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Edge transition in Triton (`kernels.py`): edges are read once, written once, and the hidden layers stay on the chip.
 
-The backward pass is made of two such kernels, which leave what the weights' gradients are products of in memory, for one
-chunk of pairs at a time: sums over all pairs are what cuBLAS does best, and inside a kernel they would take atomics.
+The backward pass is made of two such kernels, which leave what the weights' gradients are products of in memory, for
+one chunk of pairs at a time: sums over all pairs are what cuBLAS does best, and in a kernel they would take atomics.
 """
 
 import torch
@@ -120,8 +120,9 @@ def launch_forward(
 
 
 def launch_backward(
-    grad: Tensor, edge: Tensor, first_i: Tensor, first_j: Tensor, last_i: Tensor, last_j: Tensor, w1: Tensor, w2: Tensor,
-    b2: Tensor, w3: Tensor, norm_weight: Tensor, norm_bias: Tensor, mask: Tensor, tile: Tile, pairs_at_once: int,
+    grad: Tensor, edge: Tensor, first_i: Tensor, first_j: Tensor, last_i: Tensor, last_j: Tensor, w1: Tensor,
+    w2: Tensor, b2: Tensor, w3: Tensor, norm_weight: Tensor, norm_bias: Tensor, mask: Tensor, tile: Tile,
+    pairs_at_once: int,
 ) -> list[Tensor]:  # fmt: skip
     """`pair_mlp_backward` with a given tile, so many pairs at a time."""
     terms = [term.contiguous() for term in (first_i, first_j, last_i, last_j)]
@@ -189,9 +190,13 @@ class _Shape:
         self.tile, self.c_z, self.hidden, self.out = tile, c_z, hidden, out
         self.block_edge, self.block_out = (max(NARROWEST, triton.next_power_of_2(width)) for width in (c_z, out))
         self.constants = {
-            "hidden": hidden, "BLOCK_M": tile.pairs, "BLOCK_H": tile.hidden, "BLOCK_K": tile.step, "STAGES": tile.stages,
+            "hidden": hidden,
+            "BLOCK_M": tile.pairs,
+            "BLOCK_H": tile.hidden,
+            "BLOCK_K": tile.step,
+            "STAGES": tile.stages,
             "num_warps": tile.warps,
-        }  # fmt: skip
+        }
 
     def edges(self, matrix: Tensor) -> TensorDescriptor:
         return _described(matrix, self.tile.pairs, self.block_edge)

@@ -1,7 +1,7 @@
 """The edge transition's MLP in Triton: a tile of pairs goes through all its layers on the chip.
 
-Pairs are rows of one matrix [B N N, width], whatever example and node they belong to, so that no tile is left half empty
-by an odd length. The hidden layer is a tuple of blocks, since the sides of a tile are powers of two and 384 is none.
+Pairs are rows of one matrix [B N N, width], whatever example and node they belong to, so that an odd length leaves no
+tile half empty. The hidden layer is a tuple of blocks, since the sides of a tile are powers of two and 384 is none.
 Edges and weights come by tensor descriptors, which pad with zeros and, from Hopper on, cost no registers.
 """
 
@@ -71,15 +71,16 @@ def _standardised(x, width: tl.constexpr, BLOCK: tl.constexpr, eps):
 
 
 @triton.jit
-def forward_kernel(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, w3_edge, norm_weight, norm_bias, mask, result,
-                   num_pairs, length, eps, hidden: tl.constexpr, out: tl.constexpr, BLOCK_M: tl.constexpr,
-                   BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+def forward_kernel(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, w3_edge, norm_weight, norm_bias, mask,
+                   result, num_pairs, length, eps, hidden: tl.constexpr, out: tl.constexpr, BLOCK_M: tl.constexpr,
+                   BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_O: tl.constexpr,
+                   STAGES: tl.constexpr):  # fmt: skip
     """From edges to normed, masked edges: each is read once and written once."""
     top = tl.program_id(0) * BLOCK_M
     pair = top + tl.arange(0, BLOCK_M)
     there = pair < num_pairs
-    last = _layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, w3_edge, None, None, top, pair, there, length,
-                   hidden, out, BLOCK_M, BLOCK_H, BLOCK_K, BLOCK_O, STAGES, False)  # fmt: skip
+    last = _layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, w3_edge, None, None, top, pair, there,
+                   length, hidden, out, BLOCK_M, BLOCK_H, BLOCK_K, BLOCK_O, STAGES, False)  # fmt: skip
     normed, _ = _standardised(last, out, BLOCK_O, eps)
     normed = normed * _vector(norm_weight, 0, out, BLOCK_O)[None, :] + _vector(norm_bias, 0, out, BLOCK_O)[None, :]
     normed *= tl.load(mask + pair, mask=there, other=0.0)[:, None]

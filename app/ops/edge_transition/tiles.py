@@ -1,4 +1,4 @@
-"""What the fused edge transition takes, and how large the blocks are in which it works: measured, not tuned at run time."""
+"""What the fused edge transition takes, and the sides of the blocks in which it works: measured, not tuned when run."""
 
 from typing import NamedTuple
 

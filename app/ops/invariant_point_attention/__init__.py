@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA
+from app.ops.backend import FLOATS, Backend, Call
 from app.ops.select import Operation, wants_gradient
 from app.types import Frames
 
@@ -29,11 +30,37 @@ def describe(
     return Call(edge.device.type, edge.dtype, edge.shape[1], widths, gradient, dropout > 0)
 
 
+def limit(call: Call) -> str | None:
+    """What the fused kernels keep on chip is limited."""
+    heads, width, c_z, qk_points, v_points = call.widths
+    if heads > 16:
+        return f"takes up to 16 heads, not {heads}"
+    if c_z % 16 or c_z > 256:
+        return f"takes a multiple of 16 up to 256 as c_z, not {c_z}"
+    if widest := max((x for x in (width + 3 * qk_points, width + 3 * v_points) if x > 64), default=0):
+        return f"takes heads up to 64 wide with their points' coordinates, not {widest}"
+    return None
+
+
 invariant_point_attention = Operation(
     "invariant_point_attention",
-    backends=[Backend("reference", "reference")],
+    backends=[
+        Backend("reference", "reference"),
+        Backend("torch", "expanded"),
+        Backend(
+            "triton",
+            "fused",
+            devices=(NVIDIA,),
+            dtypes=FLOATS,
+            dropout=False,
+            limit=limit,
+            packages=("triton",),
+            modules=("triton",),
+            install="comes with torch on Linux",
+        ),
+    ],
     describe=describe,
-    order=lambda call: ("reference",),
+    order=lambda call: ("triton", "torch"),
 )
 
 __all__ = ["invariant_point_attention"]

@@ -33,10 +33,15 @@ def invariant_point_attention(
     q, k, v: [B, N, H, C]. q_points, k_points: [B, N, H, P, 3] and v_points: [B, N, H, Pv, 3] in local coordinates, in
     the frames' unit. edge: [B, N, N, c_z], with the layers that make the pair bias, [H, c_z] and [H], and narrow the
     pair values, [c_d, c_z] and [c_d]. point_weight: [H], positive weight of the squared distances, all constants but
-    the head's own gamma left out. frames: [B, N]. node_mask: [B, N]. dropout: rate on the logits.
-    Returns scalars [B, N, H, C], points [B, N, H, Pv, 3] in local coordinates, pair values [B, N, H, c_d].
+    the head's own gamma left out. frames: [B, N]. node_mask: [B, N], 1 = present. dropout: rate on the logits.
+    Points, frames and mask are float32; q, k, v, edge and the layers may be bfloat16 or float16.
+    Returns scalars [B, N, H, C], points [B, N, H, Pv, 3] in local coordinates, pair values [B, N, H, c_d]: in the
+    points' dtype, and 0 in rows of absent residues.
     """
     width, num_points = q.shape[-1], q_points.shape[-2]
+    q, k, v, edge = (x.to(q_points.dtype) for x in (q, k, v, edge))
+    layers = bias_weight, bias_bias, down_weight, down_bias, point_weight
+    bias_weight, bias_bias, down_weight, down_bias, point_weight = (x.to(q_points.dtype) for x in layers)
     pair_bias = F.linear(edge, bias_weight, bias_bias).permute(0, 3, 1, 2)
     logits = torch.einsum("bihc,bjhc->bhij", q, k) * (3 * width) ** -0.5 + 3**-0.5 * pair_bias
 
@@ -50,11 +55,12 @@ def invariant_point_attention(
 
     logits = F.dropout(logits, dropout, training=dropout > 0)
     pair_mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
-    weights = torch.softmax(logits.float() + MASKED * (pair_mask - 1), dim=-1)
+    weights = torch.softmax(logits + MASKED * (pair_mask - 1), dim=-1)
 
-    scalars = torch.einsum("bhij,bjhc->bihc", weights.to(v.dtype), v)
+    scalars = torch.einsum("bhij,bjhc->bihc", weights, v)
     points = torch.einsum("bhij,bjhpx->bihpx", weights, to_global(v_points))
     points = frame.apply_inverse(frames, points.flatten(2, 3)).unflatten(2, points.shape[2:4])
     narrowed = F.linear(edge, down_weight, down_bias)
-    pair_values = torch.einsum("bhij,bijc->bihc", weights.to(narrowed.dtype), narrowed)
-    return scalars, points, pair_values
+    pair_values = torch.einsum("bhij,bijc->bihc", weights, narrowed)
+    present = node_mask[..., None, None]
+    return scalars * present, points * present[..., None], pair_values * present

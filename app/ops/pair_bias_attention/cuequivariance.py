@@ -8,6 +8,9 @@ from torch import Tensor
 
 from app.devices import full_precision
 from app.ops.absent import filled
+from app.ops.packages import hush_cuequivariance
+
+hush_cuequivariance()
 
 
 def pair_bias_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) -> Tensor:

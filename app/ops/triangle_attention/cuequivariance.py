@@ -5,6 +5,9 @@ from torch import Tensor
 
 from app.devices import full_precision
 from app.ops.absent import filled
+from app.ops.packages import hush_cuequivariance
+
+hush_cuequivariance()
 
 
 def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:

@@ -56,8 +56,9 @@ def test_every_parameter_is_trained_and_the_language_model_is_not_among_them(esm
     prediction = made(noisy_batch())
     frames = prediction.pred_trans.square().sum() + (prediction.pred_rotmats**3).sum()
     (frames + (prediction.pred_logits * torch.linspace(1, 2, 21)).sum()).backward()
-    silent = [name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    assert not silent
+    silent = {name for name, p in made.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
+    # Multiflow's IPA adds a number a head to all of its logits, which softmax cancels: what is there is rounding.
+    assert silent <= {name for name in silent if name.endswith("attention.pair_bias.bias")}
     assert all(p.grad.isfinite().all() for p in made.parameters())
     shapes = {name for name in made.state_dict() if name.startswith("esm.")}
     assert {name.split(".")[1] for name in shapes} <= {"mix", "to_node", "to_edge", "refine"}

@@ -2,7 +2,7 @@
 
 import torch
 
-from app.model.features import distogram
+from app.ops.edge_embedding.distogram import distogram
 
 
 def test_distogram_bins_are_open_and_the_last_has_no_end():

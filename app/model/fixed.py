@@ -1,0 +1,16 @@
+"""What a model makes of the parts of a batch that stay as they are from one sampling step to the next."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Depends on the weights, and of the batch on its masks and indices alone. Made by `CodesignModel.fixed`."""
+
+    position: Tensor  # [B, N, c_position], the embedded residue index
+    chain: Tensor | None  # [B, N, c_position], the embedded chain index; None where it is not seen
+    relative: Tensor | None  # [2 N - 1, feature_width], the projected relative positions; None without edges
+    edge_mask: Tensor | None  # [B, N, N]; None without edges
+    frame_mask: Tensor  # [B, N], 1 where frames may move
