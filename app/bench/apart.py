@@ -17,10 +17,14 @@ class Failed(Exception):
     """What went wrong in the other process, in words."""
 
 
+class Poisoned(Failed):
+    """A GPU's error after which its process can do no more."""
+
+
 class Apart:
     """`with Apart() as apart: apart(function, *arguments)`: every call in the same other process.
 
-    It starts with the first call, and again with the next one after a crash: forked from a process that has imported
+    It starts with the first call, and again with the next one after a crash or a GPU's error: forked from a process that has imported
     everything and run nothing, since imports take seconds. Arguments and results are pickled; `function` is one of a
     module. Raises UserError where that did, Failed for all else.
     """
@@ -41,6 +45,8 @@ class Apart:
         except BrokenProcessPool:
             self._close()
             raise Failed("its process crashed") from None
+        if isinstance(error, Poisoned):
+            self._close()
         if error is not None:
             raise error
         return value
@@ -58,7 +64,13 @@ def _attempt(function: Callable, arguments: tuple) -> tuple[Any, Exception | Non
     except UserError as error:
         return None, error
     except Exception as error:
-        return None, Failed(told(error))
+        return None, (Poisoned if poisons(error) else Failed)(told(error))
+
+
+def poisons(error: Exception) -> bool:
+    """Whether every later call on the GPU would fail with the same error, such as an illegal memory access."""
+    text = str(error)
+    return ("CUDA error" in text or "Triton Error [CUDA]" in text) and "out of memory" not in text
 
 
 def told(error: Exception) -> str:

@@ -12,12 +12,12 @@ from app.ops.settings import OPERATIONS, KernelSettings
 
 Outputs = dict[str, Tensor]
 
-REFERENCE, AUTO, COMPILED = "reference", "auto", "compiled"
-"""Besides these every backend of an operation has its own name. COMPILED: what `auto` chooses, under torch.compile."""
+REFERENCE, AUTO = "reference", "auto"
+"""Besides these every backend of an operation has its own name."""
 
 _CHOICES = {name: get_args(field.annotation) for name, field in KernelSettings.model_fields.items()}
 
-OF_MODELS = (*dict.fromkeys(name for choices in _CHOICES.values() for name in choices), COMPILED)
+OF_MODELS = tuple(dict.fromkeys(name for choices in _CHOICES.values() for name in choices))
 """Backends that a whole model can be asked to run on: see `kernels`."""
 
 LEGACY = "multiflow_legacy"
@@ -69,9 +69,9 @@ def own_seconds(backend: str, seconds: float) -> float:
 class Job:
     """A case made ready at a point. All functions take the name of a backend first.
 
-    run: what is timed, once. outputs: what is compared, of the same numbers; in the second argument's dtype. error: how
-    far outputs are from the judge's, by the measure that the case defines. refuses: why a backend cannot serve, in
-    words, or None. batch: examples in a run. seconds: what the table tells, of the seconds of a run.
+    run: what is timed, once. outputs: what is compared, in the second argument's dtype; computed as in `run`, unless
+    `apart`. error: how far outputs are from the judge's, by the measure that the case defines. refuses: why a backend
+    cannot serve, in words, or None. batch: examples in a run. seconds: what the table tells, of the seconds of a run.
     """
 
     run: Callable[[str], object]
@@ -80,6 +80,7 @@ class Job:
     refuses: Callable[[str], str | None] = no_refusal
     batch: Callable[[str], int] = lambda backend: 1
     seconds: Callable[[str, float], float] = own_seconds
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from app.bench.apart import Apart, Failed, told
+from app.bench.apart import Apart, Failed, poisons, told
 from app.bench.timing import medians
 from app.devices import CPU, NVIDIA
 from app.errors import UserError
@@ -118,6 +118,8 @@ def attempt(operation: str, name: str, device: str, lengths: Sequence[int]) -> T
         try:
             errors = compare(op, name, example, device, dtype, backend.backward)
         except Exception as error:
+            if poisons(error):
+                raise
             return Trial(FAILED, f"{_short(dtype)}: {told(error)}", first)
         first = first or errors
         if not errors.within(BOUNDS[dtype]):
@@ -169,6 +171,8 @@ def _times(
                 call()
                 seconds[length] = medians({name: call}, torch.device(device), repeats=3)[name]
         except Exception as error:
+            if poisons(error):
+                raise
             left_out.append(f"{length} failed: {told(error)}")
             continue
         previous = length, seconds[length]

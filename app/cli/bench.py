@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def bench(
     Cases: model-forward, model-train, model-train-checkpointed, sampling, esm, longest, and every operation, forward
     (NAME) and with its backward pass (NAME-train). Progress goes to standard error.
     """
+    from app.bench.bandwidth import beside_reading
     from app.bench.cases import checked, standard  # torch: only for commands that need it
     from app.bench.machine import describe
     from app.bench.run import Request, measured
@@ -46,6 +48,7 @@ def bench(
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for name, words in describe(chosen).items():
         notes.print(f"{name}: {words}")
+    bandwidth = _bandwidth(chosen.type, notes.print)
     found = list(measured(request, notes.print))
     rows, chose = [row for row, _ in found], [words for _, words in found]
     if as_json:
@@ -53,8 +56,22 @@ def bench(
         print()
         return
     Console(width=WIDTH).print(table(rows))
-    for line in [*choices(rows, chose), *best(rows, chose)]:
+    for line in [*choices(rows, chose), *best(rows, chose), *beside_reading(rows, bandwidth)]:
         print(line)
+
+
+def _bandwidth(device: str, say: Callable[[str], None]) -> float | None:
+    """Of a GPU, by which what only moves data can be judged."""
+    from app.bench.apart import Apart
+    from app.bench.bandwidth import copy_bandwidth
+    from app.devices import NVIDIA
+
+    if device != NVIDIA:
+        return None
+    with Apart() as apart:
+        bandwidth = apart(copy_bandwidth, device)
+    say(f"copy: {bandwidth / 1e12:.2f} TB/s read and written")
+    return bandwidth
 
 
 def _dtype(name: str, device) -> str:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from app.bench.case import (
-    COMPILED,
     OF_MODELS,
     Point,
     kernels,
@@ -16,11 +15,11 @@ from app.ops.settings import OPERATIONS, KernelSettings
 
 
 def test_a_model_runs_on_a_backend_where_operations_have_it():
-    assert kernels("auto") == kernels(COMPILED) == KernelSettings()
+    assert kernels("auto") == KernelSettings()
     assert all(getattr(kernels("reference"), name) == "reference" for name in OPERATIONS)
     trifast = kernels("trifast")
     assert (trifast.triangle_attention, trifast.edge_transition) == ("trifast", "auto")
-    assert {"reference", "auto", "torch", "triton", COMPILED} <= set(OF_MODELS)
+    assert {"reference", "auto", "torch", "triton"} <= set(OF_MODELS)
 
 
 def test_a_point_knows_its_recipe():

@@ -41,7 +41,7 @@ def test_the_table_names_the_best():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--only", "nonsense"], "--only nonsense: the cases are model-forward, model-train.*longest"),
+        (["--only", "nonsense"], "--only nonsense: the cases are model-forward, .*longest"),
         (["--only", "model-forwrd"], "did you mean model-forward"),
         (["--only", "esm:tiny"], "take a recipe"),
         (["--only", "model-forward:tinyy"], "did you mean tiny"),
