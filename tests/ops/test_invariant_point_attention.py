@@ -258,3 +258,16 @@ def test_it_compiles_without_a_break_forward_and_backward(backend):
 def test_the_fused_kernels_say_what_they_cannot_do(widths, reason):
     said = limit(Call(NVIDIA, torch.bfloat16, 64, widths, True))
     assert said is None if reason is None else reason in said
+
+
+@pytest.mark.parametrize(
+    ("dtype", "backward", "first"),
+    [
+        (torch.bfloat16, True, "triton"),
+        (torch.bfloat16, False, "triton"),
+        (torch.float32, False, "triton"),
+        (torch.float32, True, "torch"),
+    ],
+)
+def test_auto_tries_first_what_was_measured_to_be_faster(dtype, backward, first):
+    assert invariant_point_attention.order(Call(NVIDIA, dtype, 256, (8, 16, 128, 8, 12), backward))[0] == first
