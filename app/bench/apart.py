@@ -24,7 +24,7 @@ class Poisoned(Failed):
 class Apart:
     """`with Apart() as apart: apart(function, *arguments)`: every call in the same other process.
 
-    It starts with the first call, and again with the next one after a crash or a GPU's error: forked from a process that has imported
+    It starts with the first call, and again after a crash or a GPU's error: forked from a process that has imported
     everything and run nothing, since imports take seconds. Arguments and results are pickled; `function` is one of a
     module. Raises UserError where that did, Failed for all else.
     """
