@@ -254,3 +254,30 @@ def test_its_three_tasks_as_documented(shared, tmp_path):
         assert infer.main([ckpt, f"task={name}", *arguments, f"out={tmp_path / name}", "device=cpu"]) == 0
         manifest = json.loads((tmp_path / name / "manifest.json").read_text())
         assert manifest["requested"] == manifest["done"] + manifest["failed"] == (4 if name == "unconditional" else 1)
+
+
+def test_precision_compiler_and_graphs(run, monkeypatch, capfd):
+    """Told in the manifest, refused by their keys."""
+    _, manifest = run("lengths=9")
+    assert (manifest["precision"], manifest["settings"]["precision"]) == ("float32", "float32")
+    assert (manifest["settings"]["compile"], manifest["settings"]["cuda_graph"]) == (False, "auto")
+    _, half = run("lengths=9", "precision=bfloat16", out="half")
+    assert (half["precision"], half["settings"]["precision"]) == ("bfloat16", "bfloat16")
+    assert half["designs"][0]["sequence"]
+    _, found = run("lengths=9", "precision=auto", out="auto")
+    assert (found["precision"], found["settings"]["precision"]) == ("float32", "auto")
+    assert found["designs"] == manifest["designs"]
+
+    def no_compiler(*arguments, **more):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    capfd.readouterr()
+    _, compiled = run("lengths=[9,12]", "compile=true", out="compiled")
+    assert compiled["designs"][0] == manifest["designs"][0]
+    assert "(RuntimeError: no C++ compiler): going on without it" in capfd.readouterr().err
+    assert refusal(run, "lengths=9", "cuda_graph=true", out="graph").startswith(
+        "cuda_graph=true: there are CUDA graphs"
+    )
+    assert refusal(run, "lengths=9", "precision=float16", out="sixteen").startswith("precision=float16: the cpu device")
+    assert "precision" in refusal(run, "lengths=9", "precision=fast", out="fast")

@@ -17,7 +17,9 @@ MOST_COMPILATIONS = 16
 
 
 class Compiled:
-    """A model's call, compiled when it is first made, and as it was from the compiler's first failure on.
+    """A model's call, compiled when it is made for the second time, and as it was from the compiler's first failure on.
+
+    The first time, operations choose their kernels, import and try them, none of which is for a compiler to see.
 
     What fails is called once more without the compiler: where that fails as well, the error is its own, and where it
     does not, the compiler was to blame, which is said once.
@@ -31,6 +33,7 @@ class Compiled:
         """how: arguments of torch.compile."""
         self.plain, self.lengths_vary = function, lengths_vary
         self.compiled: Callable | None = None
+        self._called = False
         if not has_compiler(device):
             _say(f"its support of {device.type} is a prototype")
             return
@@ -42,7 +45,8 @@ class Compiled:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_COMPILATIONS)
 
     def __call__(self, batch: Any, *args, **kwargs) -> Any:
-        if self.compiled is None:
+        if self.compiled is None or not self._called:
+            self._called = True
             return self.plain(batch, *args, **kwargs)
         try:
             if self.lengths_vary:

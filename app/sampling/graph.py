@@ -11,25 +11,28 @@ from app.sampling.step import Clean, Point
 
 log = logging.getLogger(__name__)
 
+WARM_UP = 2
+"""Steps before the capture: a compiled model is compiled in the second (see `app.model.compiled`)."""
+
 
 class Replayed:
-    """A step (`app.sampling.step.Step`) that runs as it is the first time, is captured the second, and replayed after.
+    """A step (`app.sampling.step.Step`) that runs as it is at first, is then captured once, and replayed from there on.
 
-    The first time, kernels are compiled, tuned and loaded, which cannot be captured. A graph reads and writes the same
-    memory at every replay: what it returns is overwritten by the next one. It lives as long as this object does, one
-    run of one batch; that keeps memory of other lengths from piling up, and costs about as much as a step.
+    At first, kernels are chosen, compiled, tuned and loaded, none of which can be captured. A graph reads and writes
+    the same memory at every replay: what it returns is overwritten by the next one. It lives as long as this object
+    does, one run of one batch; that keeps memory of other lengths from piling up, and costs about as much as a step.
     """
 
     def __init__(self, step: Callable[..., tuple[Clean, Point]], on_failure: Callable[[], None]):
         """on_failure: called where the capture fails; from then on all steps run as they are."""
         self.step, self.on_failure = step, on_failure
-        self._warm = self._failed = False
+        self._steps, self._failed = 0, False
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, point: Point, row: Tensor, uniform: Tensor | None) -> tuple[Clean, Point]:
-        if self._warm and not self._failed and self._graph is None:
+        if self._steps >= WARM_UP and not self._failed and self._graph is None:
             self._capture(point, row, uniform)
-        self._warm = True
+        self._steps += 1
         if self._graph is None:
             return self.step(point, row, uniform)
         for given, seen in zip((*point, row, uniform), self._seen, strict=True):

@@ -249,7 +249,7 @@ def test_it_compiles_without_a_break_forward_and_backward(backend):
     [
         ((8, 16, 128, 8, 12), None),
         ((16, 16, 256, 8, 12), None),
-        ((17, 16, 128, 8, 12), "up to 16 heads, not 17"),
+        ((17, 16, 128, 8, 12), "up to 16 heads in bfloat16, not 17"),
         ((8, 16, 120, 8, 12), "a multiple of 16 up to 256 as c_z, not 120"),
         ((8, 16, 272, 8, 12), "a multiple of 16 up to 256 as c_z, not 272"),
         ((8, 32, 128, 12, 4), "not 68"),

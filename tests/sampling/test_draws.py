@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from app.sampling import draws
 from app.sampling.draws import Draws
 
 
@@ -38,8 +39,8 @@ def test_seeds_make_the_difference_and_the_global_generator_none():
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    draws = Draws([1], mask(9))
-    assert not torch.equal(draws.uniform(), draws.uniform())
+    more = Draws([1], mask(9))
+    assert not torch.equal(more.uniform(), more.uniform())
 
 
 @pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, 2**64 + 3])
@@ -54,3 +55,27 @@ def test_distributions():
     assert abs(normal.std() - 1) < 0.03
     assert 0 <= uniform.min() <= uniform.max() < 1
     assert abs(uniform.mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("width", [(), (4,)])
+@pytest.mark.parametrize("ahead", [None, 1, 3])
+def test_numbers_drawn_ahead_are_those_drawn_one_by_one(ahead, width):
+    ahead_of_it, step_by_step = (Draws([5, 6], mask(4, 9)) for _ in range(2))
+    drawn = list(ahead_of_it.uniform_ahead(7, *width, ahead=ahead))
+    assert len(drawn) == 7
+    for one in drawn:
+        assert torch.equal(one, step_by_step.uniform(*width))
+
+
+def test_drawing_ahead_takes_bounded_memory(monkeypatch):
+    """And numbers are drawn when they are needed, not before."""
+    monkeypatch.setattr(draws, "AHEAD", 2 * 9 * 4 * 3)
+    source = Draws([5, 6], mask(4, 9))
+    numbers = source.uniform_ahead(100, 4)
+    first = next(numbers)
+    assert first.untyped_storage().nbytes() == 4 * draws.AHEAD
+    states = [generator.get_state() for generator in source.generators]
+    next(numbers), next(numbers)
+    assert all(torch.equal(g.get_state(), s) for g, s in zip(source.generators, states, strict=True))
+    next(numbers)
+    assert not any(torch.equal(g.get_state(), s) for g, s in zip(source.generators, states, strict=True))

@@ -1,5 +1,6 @@
 """Invariant point attention. Widths of a call: number of heads, a head's width, c_z, points of queries and values."""
 
+import torch
 from torch import Tensor
 
 from app.devices import NVIDIA
@@ -33,8 +34,9 @@ def describe(
 def limit(call: Call) -> str | None:
     """What the fused kernels keep on chip is limited."""
     heads, width, c_z, qk_points, v_points = call.widths
-    if heads > 16:
-        return f"takes up to 16 heads, not {heads}"
+    most = 8 if call.dtype == torch.float32 else 16
+    if heads > most:
+        return f"takes up to {most} heads in {str(call.dtype).removeprefix('torch.')}, not {heads}"
     if c_z % 16 or c_z > 256:
         return f"takes a multiple of 16 up to 256 as c_z, not {c_z}"
     if widest := max((x for x in (width + 3 * qk_points, width + 3 * v_points) if x > 64), default=0):

@@ -1,0 +1,52 @@
+"""train.py compile=true: the same run, checkpoints that do not tell, and a way back."""
+
+import functools
+
+import pytest
+import torch
+
+from app.training.checkpoint import load_module
+from app.training.run import train
+from tests.training import runs
+from tests.training.runs import arguments, assert_same_weights
+
+COMPILE = torch.compile
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def run(folder, name, *more):
+    assert train(arguments(folder, "trainer.max_steps=4", f"out={folder / name}", *more)) == 0
+    return folder / name
+
+
+def test_a_run_whose_compiler_is_broken_is_the_run_without(tmp_path, monkeypatch, capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(COMPILE, backend=broken))
+    compiled = run(tmp_path, "compiled", "compile=true")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("torch.compile does not work here") == 1
+    assert_same_weights(run(tmp_path, "plain"), compiled)
+
+
+@pytest.mark.slow
+def test_checkpoints_do_not_tell_and_a_run_goes_on_either_way(tmp_path, monkeypatch, capsys):
+    traced = functools.partial(COMPILE, backend=lambda graph, inputs: graph.forward)  # whole compilations take minutes
+    monkeypatch.setattr(torch, "compile", traced)
+    plain, compiled = run(tmp_path, "plain"), run(tmp_path, "compiled", "compile=true")
+    assert "does not work" not in capsys.readouterr().out
+    assert list(runs.weights(plain)) == list(runs.weights(compiled))
+    for name, value in runs.weights(plain).items():
+        torch.testing.assert_close(runs.weights(compiled)[name], value, atol=1e-4, rtol=0)
+    assert load_module(compiled / "checkpoints/last.ckpt").recipe.compile
+    last = f"resume={compiled / 'checkpoints/last.ckpt'}"
+    assert train([last, "trainer.max_steps=5", "compile=false"]) == 0
+    assert "compile: True -> False" in capsys.readouterr().out
+    assert not load_module(compiled / "checkpoints/last.ckpt").recipe.compile
