@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def _backends(device: str) -> list[str]:
 def esm_job(point: Point) -> Job:
     """The reference is transformers with all attention maps written out; all others run FAPLM where it is installed."""
     config = _config(PUBLISHED[SHAPE][1])
-    weights = dict(_weights(config))
+    weights = _weights_of(config)
     batch = noisy_batch(point.length, point.size, FlowSettings()).to(point.torch_device)
     made: dict[tuple[str, torch.dtype], RandomLanguageModel] = {}
 
@@ -96,6 +97,12 @@ def _config(size: EsmSize) -> EsmConfig:
         intermediate_size=4 * size.width,
         vocab_size=len(_VOCABULARY),
     )
+
+
+@cache
+def _weights_of(config: EsmConfig) -> dict[str, Tensor]:
+    """Made once in a process: there are 650 million."""
+    return dict(_weights(config))
 
 
 def _weights(config: EsmConfig) -> Iterator[tuple[str, Tensor]]:
