@@ -35,6 +35,10 @@ class Apart:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, whatever it is at."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -50,10 +54,10 @@ class Apart:
         except (EOFError, ConnectionError):
             self._process.join()
             status = self._process.exitcode
-            self.__exit__()
+            self.close()
             raise Failed(f"its process crashed (exit status {status})") from None
         if isinstance(error, Poisoned):
-            self.__exit__()
+            self.close()
         if error is not None:
             raise error
         return value

@@ -63,7 +63,7 @@ def examine(device: str, lengths: Sequence[int] = LENGTHS) -> Iterator[Row]:
                 yield _row(operation, backend, trial, chosen)
     finally:
         for one in apart.values():
-            one.__exit__()
+            one.close()
 
 
 def _absent(backend: Backend, device: str) -> Trial | None:

@@ -8,6 +8,9 @@ class Here:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         pass
 
     def __call__(self, function, *arguments):
