@@ -1,5 +1,6 @@
 """Work in a process of its own: memory is counted from a clean start, and a crash takes nothing else down."""
 
+import os
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -8,6 +9,9 @@ from typing import Any
 from app.config.keys import one_line
 from app.errors import UserError
 
+os.environ.setdefault(
+    "PYTORCH_NVML_BASED_CUDA_CHECK", "1"
+)  # else looking for a GPU starts CUDA, which no fork survives
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["app.bench.measure", "app.bench.doctor"])
 
