@@ -1,5 +1,7 @@
 """The whole model: a noisy protein in, an estimate of the clean one out (Multiflow, Campbell et al. 2024)."""
 
+from dataclasses import replace
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
@@ -87,8 +89,15 @@ class CodesignModel(nn.Module):
         """Whether a dropout stays on in inference."""
         return any(isinstance(part, Dropout) and part.p_infer > 0 for part in self.modules())
 
-    def fixed(self, batch: NoisyBatch) -> Fixed:
-        """What `forward` makes of the batch's masks and indices, to be given to it in every step of a sampling run."""
+    def fixed(self, batch: NoisyBatch, sequence_given: bool = False) -> Fixed:
+        """What `forward` makes of the batch's masks and indices, to be given to it in every step of a sampling run.
+
+        sequence_given: no step changes the tokens either, as in forward folding.
+        """
+        language = None if self.esm is None else self.esm.fixed(batch, sequence_given)
+        return replace(self._fixed(batch), language=language)
+
+    def _fixed(self, batch: NoisyBatch) -> Fixed:
         mask = batch.res_mask
         position, chain = self.node_embed.places(batch)
         relative = edge_mask = None
@@ -99,7 +108,7 @@ class CodesignModel(nn.Module):
 
     def embed(self, batch: NoisyBatch, fixed: Fixed | None = None) -> TrunkState:
         """The trunk's input: masked representations, frames in nanometre."""
-        fixed = self.fixed(batch) if fixed is None else fixed
+        fixed = self._fixed(batch) if fixed is None else fixed
         node, edge = self.node_embed(batch, fixed.position, fixed.chain), None
         if self.edge_embed is not None:
             edge = self.edge_embed(node, batch, fixed.relative, fixed.edge_mask)
@@ -112,7 +121,7 @@ class CodesignModel(nn.Module):
             t=torch.cat([batch.so3_t, batch.r3_t, batch.cat_t], dim=-1),
             frame_mask=fixed.frame_mask,
         )
-        return state if self.esm is None else self.esm(state, batch)
+        return state if self.esm is None else self.esm(state, batch, fixed.language)
 
     def forward(self, batch: NoisyBatch, fixed: Fixed | None = None) -> Prediction:
         """fixed: that of a batch with the same masks and indices, to spare its making; the result is the same."""
