@@ -136,6 +136,13 @@ def runs_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+@torch.compiler.assume_constant_result
+@cache
+def has_hopper() -> bool:
+    """Whether there is an NVIDIA GPU of the Hopper generation or later, which multiplies out of shared memory."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """torch's generators seeded inside, and as they were afterwards; a Mac's GPU gives no way to put its own back."""

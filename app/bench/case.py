@@ -12,12 +12,12 @@ from app.ops.settings import OPERATIONS, KernelSettings
 
 Outputs = dict[str, Tensor]
 
-REFERENCE, AUTO, COMPILED = "reference", "auto", "compiled"
-"""Besides these every backend of an operation has its own name. COMPILED: what `auto` chooses, under torch.compile."""
+REFERENCE, AUTO = "reference", "auto"
+"""Besides these every backend of an operation has its own name."""
 
 _CHOICES = {name: get_args(field.annotation) for name, field in KernelSettings.model_fields.items()}
 
-OF_MODELS = (*dict.fromkeys(name for choices in _CHOICES.values() for name in choices), COMPILED)
+OF_MODELS = tuple(dict.fromkeys(name for choices in _CHOICES.values() for name in choices))
 """Backends that a whole model can be asked to run on: see `kernels`."""
 
 LEGACY = "multiflow_legacy"
@@ -69,9 +69,9 @@ def own_seconds(backend: str, seconds: float) -> float:
 class Job:
     """A case made ready at a point. All functions take the name of a backend first.
 
-    run: what is timed, once. outputs: what is compared, of the same numbers; in the second argument's dtype. error: how
-    far outputs are from the judge's, by the measure that the case defines. refuses: why a backend cannot serve, in
-    words, or None. batch: examples in a run. seconds: what the table tells, of the seconds of a run.
+    run: what is timed, once. outputs: what is compared, in the second argument's dtype; computed as in `run`, unless
+    `apart`. error: how far outputs are from the judge's, by the measure that the case defines. refuses: why a backend
+    cannot serve, in words, or None. batch: examples in a run. seconds: what the table tells, of the seconds of a run.
     """
 
     run: Callable[[str], object]
@@ -80,6 +80,7 @@ class Job:
     refuses: Callable[[str], str | None] = no_refusal
     batch: Callable[[str], int] = lambda backend: 1
     seconds: Callable[[str, float], float] = own_seconds
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,10 @@ def largest_share(found: Outputs, expected: Outputs) -> float:
 def largest_share_of_each(found: Outputs, expected: Outputs) -> float:
     """The largest difference as a share of the largest entry expected of the same tensor.
 
-    A gradient that is 0 but for rounding has no size of its own: none counts as less than a millionth of the largest.
+    A gradient that is 0 but for rounding has no size of its own: none counts as less than a thousandth of the largest.
     """
     sizes = _sizes(expected)
-    least = 1e-6 * max(sizes.values())
+    least = 1e-3 * max(sizes.values())
     return max(off / max(sizes[name], least) for name, off in _differences(found, expected).items())
 
 

@@ -9,10 +9,12 @@ from app.config.keys import did_you_mean
 from app.devices import NVIDIA
 from app.errors import UserError
 
-OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", longest.NAME)
+COMPILED = ("model-forward-compiled", "model-train-compiled", "sampling-compiled")
+OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", *COMPILED, longest.NAME)
 """Take NAME:RECIPE too."""
 
 _ON_GPU = (
+    *COMPILED,
     "model-forward:pairformer_heavy",
     "model-train:pairformer_heavy",
     *(f"{longest.NAME}{recipe}" for recipe in ("", ":pairformer_heavy", ":linear_memory")),
@@ -31,8 +33,8 @@ def names() -> list[str]:
 
 
 def standard(device: str) -> list[str]:
-    """What the whole table is made of."""
-    return [*cases(), *(_ON_GPU if device == NVIDIA else ())]
+    """What the whole table is made of: with a GPU also what is compiled, a larger model, and the longest chains."""
+    return [*(name for name in cases() if name not in COMPILED), *(_ON_GPU if device == NVIDIA else ())]
 
 
 def name_of(case: str) -> str:

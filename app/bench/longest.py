@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from app.bench.case import Point, kernels
-from app.bench.models import forward_job
+from app.bench.case import Point, kernels, under
+from app.bench.models import Made
+from app.bench.proteins import noisy_batch
 from app.devices import NVIDIA
 from app.errors import UserError
 from app.ops import select
@@ -29,34 +30,39 @@ class Longest:
 
 
 def longest(point: Point, backend: str) -> Longest:
-    """By doubling, then by halving the interval. Raises UserError where the device's memory cannot be asked for."""
+    """By doubling, then by halving the interval. Raises UserError where running out of memory cannot be survived."""
     if point.device != NVIDIA:
         raise UserError("--only longest needs an NVIDIA GPU: elsewhere running out of memory ends the process")
-    fits, best = FIRST, _pass(point, backend, FIRST)
+    made = Made.at(replace(point, length=1))
+
+    def attempt(length: int) -> tuple[float, int] | None:
+        return _pass(made, point, backend, length)
+
+    fits, best, fails = FIRST, attempt(FIRST), None
     if best is None:
-        raise UserError(f"not even {FIRST} residues fit")
-    fails = None
+        raise RuntimeError(f"not even {FIRST} residues fit into memory")
     while fails is None and fits < LAST and best[0] < LONG:
-        longer = _pass(point, backend, 2 * fits)
+        longer = attempt(2 * fits)
         fits, best, fails = (fits, best, 2 * fits) if longer is None else (2 * fits, longer, None)
     while fails is not None and fails - fits > STEP:
         middle = (fits + fails) // 2
-        found = _pass(point, backend, middle)
+        found = attempt(middle)
         fits, best, fails = (fits, best, middle) if found is None else (middle, found, fails)
-    stopped = None if fails else f"stopped at {fits} residues: longer ones were not tried"
+    stopped = None if fails else f"longer ones than {fits} residues were not tried"
     return Longest(fits, *best, stopped)
 
 
-def _pass(point: Point, backend: str, length: int) -> tuple[float, int] | None:
+@torch.no_grad()
+def _pass(made: Made, point: Point, backend: str, length: int) -> tuple[float, int] | None:
     """Seconds and bytes of a forward pass, None where memory runs out."""
     torch.cuda.empty_cache()
     try:
-        job = forward_job(replace(point, length=length))
+        batch = noisy_batch(length, point.size, made.recipe.flow).to(point.torch_device)
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
-        with select.using(kernels(backend)):
-            job.run(backend)
+        with select.using(kernels(backend)), under(point.torch_device, point.torch_dtype):
+            made.model(batch)
         torch.cuda.synchronize()
         return time.perf_counter() - start, torch.cuda.max_memory_allocated() - before
     except torch.OutOfMemoryError:

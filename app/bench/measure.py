@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from app.bench import memory
-from app.bench.apart import told
+from app.bench.apart import poisons, told
 from app.bench.case import REFERENCE, Job, Outputs, Point, kernels
 from app.bench.cases import case_of
 from app.bench.timing import medians
@@ -74,6 +74,8 @@ def _judged(job: Job) -> tuple[Outputs | None, str | None]:
         with _exactly():
             return _by(REFERENCE, job.outputs, REFERENCE, torch.float32), None
     except Exception as error:
+        if poisons(error):
+            raise
         return None, told(error)
 
 
@@ -91,11 +93,14 @@ def _compared(job: Job, point: Point, backend: str, judged: Outputs | None, faul
     try:
         with select.using(kernels(backend)):
             error = 0.0 if judge else _error(job, job.outputs(backend, point.torch_dtype), judged)
-            job.run(backend)
+            if judge or job.apart:
+                job.run(backend)
             chose = ", ".join(sorted({f"{one.operation} {one.backend}" for one in select.choices()}))
     except UserError as refusal:
         return replace(nothing, fault=str(refusal), refused=True)
     except Exception as failure:
+        if poisons(failure):
+            raise
         return replace(nothing, fault=told(failure))
     return replace(nothing, max_error=error, chose=chose)
 

@@ -8,14 +8,13 @@ float32.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import nn
 
 from app.bench.case import (
     AUTO,
-    COMPILED,
     OF_MODELS,
     REFERENCE,
     Case,
@@ -26,62 +25,60 @@ from app.bench.case import (
     largest_difference,
     largest_share,
     under,
-)  # fmt: skip
+)
 from app.bench.proteins import model_of, noisy_batch, recipe_of
 from app.devices import CPU, MPS, NVIDIA
 from app.losses.codesign import losses
 from app.training.recipe import Recipe
 from app.types import NoisyBatch, Prediction
 
-_HALF_ON_CPU = ("float32", "bfloat16")
-
 
 def cases() -> list[Case]:
-    forward = {
-        CPU: Sizes((128, 256), _HALF_ON_CPU),
-        MPS: Sizes((128, 256)),
-        NVIDIA: Sizes((128, 256, 512), ("float32", "bfloat16")),
+    both = ("float32", "bfloat16")
+    forward = {CPU: Sizes((128, 256), both), MPS: Sizes((128, 256)), NVIDIA: Sizes((128, 256, 512), both)}
+    train = {CPU: Sizes((128, 256)), MPS: Sizes((128, 256)), NVIDIA: Sizes((128, 256, 384), both)}
+    checkpointed = {CPU: Sizes((256,)), MPS: Sizes((256,)), NVIDIA: Sizes((384,), both)}
+    forward_compiled = {CPU: Sizes((256,)), MPS: Sizes((256,)), NVIDIA: Sizes((256,), ("bfloat16",))}
+    train_compiled = {CPU: Sizes((256,)), MPS: Sizes((256,)), NVIDIA: Sizes((384,), ("bfloat16",))}
+    made = {
+        "model-forward": (forward_job, forward),
+        "model-forward-compiled": (partial(forward_job, compiled=True), forward_compiled),
+        "model-train": (train_job, train),
+        "model-train-checkpointed": (partial(train_job, checkpoint=True), checkpointed),
+        "model-train-compiled": (partial(train_job, compiled=True), train_compiled),
     }
-    train = {
-        CPU: Sizes((128, 256)),
-        MPS: Sizes((128, 256)),
-        NVIDIA: Sizes((128, 256, 384), ("float32", "bfloat16")),
-    }
-    checkpointed = {CPU: Sizes((256,)), MPS: Sizes((256,)), NVIDIA: Sizes((384,), ("float32", "bfloat16"))}
-    return [
-        Case("model-forward", forward_job, model_backends, forward, OF_MODELS),
-        Case("model-train", partial(train_job, checkpoint=None), model_backends, train, OF_MODELS),
-        Case("model-train-checkpointed", partial(train_job, checkpoint=True), model_backends, checkpointed, OF_MODELS),
-    ]
+    return [Case(name, job, model_backends, sizes, OF_MODELS) for name, (job, sizes) in made.items()]
 
 
 def model_backends(device: str) -> list[str]:
-    return [REFERENCE, AUTO, *[COMPILED] * (device == NVIDIA)]
+    return [REFERENCE, AUTO]
 
 
-def forward_job(point: Point) -> Job:
-    """Compiled, its launches are recorded as well where the device can."""
-    made = Made.at(point, mode="reduce-overhead" if point.device == NVIDIA else "default")
+def forward_job(point: Point, compiled: bool = False) -> Job:
+    """compiled: all but the reference run under torch.compile; on an NVIDIA GPU their launches are recorded, too."""
+    made = Made.at(point)
+    models = Models(made.model, compiled, mode="reduce-overhead" if point.device == NVIDIA else "default")
 
     @torch.no_grad()
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
         with under(made.batch.device, dtype):
-            prediction = made.called(backend)(made.batch)
+            prediction = models(backend)(made.batch)
         logits = prediction.pred_logits
         return {"positions": prediction.pred_trans} | ({} if logits is None else {"logits": logits})
 
     return Job(run, run, largest_difference, batch=lambda backend: point.size)
 
 
-def train_job(point: Point, checkpoint: bool | None) -> Job:
-    """checkpoint: every block's activations are dropped and made again in the backward pass; None: as the recipe
-    has it."""
+def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = False) -> Job:
+    """checkpoint: every block's activations are dropped and made again in the backward pass; None: as in the recipe.
+    compiled: all but the reference run under torch.compile."""
     made = Made.at(point, checkpoint)
+    models = Models(made.model, compiled, mode="default")
 
     def step(backend: str, dtype: torch.dtype = point.torch_dtype) -> None:
         made.model.zero_grad(set_to_none=True)
         with under(made.batch.device, dtype):
-            prediction = made.called(backend)(made.batch)
+            prediction = models(backend)(made.batch)
             loss = losses(prediction, made.batch, made.recipe.loss, made.recipe.flow.half_turn)["train_loss"].mean()
         loss.backward()
 
@@ -96,7 +93,17 @@ def train_job(point: Point, checkpoint: bool | None) -> Job:
         made.model.zero_grad(set_to_none=True)
         return gradients
 
-    return Job(run, outputs, largest_share, batch=lambda backend: point.size)
+    return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True)
+
+
+class Models:
+    """`models(backend)`: the model as that backend runs it, compiled if so wanted and if it is not the reference."""
+
+    def __init__(self, model: nn.Module, compiled: bool, mode: str):
+        self.plain, self.compiled = model, torch.compile(model, mode=mode) if compiled else model
+
+    def __call__(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
+        return self.plain if backend == REFERENCE else self.compiled
 
 
 @dataclass
@@ -106,22 +113,14 @@ class Made:
     recipe: Recipe
     model: nn.Module
     batch: NoisyBatch
-    mode: str  # of torch.compile
 
     @classmethod
-    def at(cls, point: Point, checkpoint: bool | None = None, mode: str = "default") -> "Made":
+    def at(cls, point: Point, checkpoint: bool | None = None) -> "Made":
         recipe = recipe_of(point.recipe)
         if checkpoint is not None:
             recipe = recomputing(recipe, checkpoint)
         batch = noisy_batch(point.length, point.size, recipe.flow)
-        return cls(recipe, model_of(recipe).to(point.torch_device), batch.to(point.torch_device), mode)
-
-    def called(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
-        return self.compiled if backend == COMPILED else self.model
-
-    @cached_property
-    def compiled(self) -> Callable[[NoisyBatch], Prediction]:
-        return torch.compile(self.model, mode=self.mode)
+        return cls(recipe, model_of(recipe).to(point.torch_device), batch.to(point.torch_device))
 
 
 def recomputing(recipe: Recipe, checkpoint: bool) -> Recipe:

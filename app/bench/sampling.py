@@ -4,11 +4,12 @@
 those fewer steps, in angstrom. Steps amplify differences, and a token drawn otherwise changes all that follows.
 """
 
+from functools import partial
+
 import torch
 
 from app.bench.case import (
     AUTO,
-    COMPILED,
     OF_MODELS,
     REFERENCE,
     Case,
@@ -41,12 +42,19 @@ def cases() -> list[Case]:
         MPS: Sizes((100,)),
         NVIDIA: Sizes((100, 300), ("float32", "bfloat16"), batch=None),
     }
-    return [Case("sampling", sampling_job, model_backends, sizes, OF_MODELS)]
+    compiled = {CPU: Sizes((100,)), MPS: Sizes((100,)), NVIDIA: Sizes((100, 300), ("bfloat16",), batch=None)}
+    return [
+        Case("sampling", sampling_job, model_backends, sizes, OF_MODELS),
+        Case("sampling-compiled", partial(sampling_job, compiled=True), model_backends, compiled, OF_MODELS),
+    ]
 
 
-def sampling_job(point: Point) -> Job:
-    """The reference makes designs one at a time, as Multiflow does, unless the point gives a batch."""
-    runs = Runs(point)
+def sampling_job(point: Point, compiled: bool = False) -> Job:
+    """The reference makes designs one at a time, as Multiflow does, unless the point gives a batch.
+
+    compiled: all but the reference run under torch.compile.
+    """
+    runs = Runs(point, compiled)
     steps = MEASURED[point.device]
 
     def outputs(backend: str, dtype: torch.dtype) -> Outputs:
@@ -64,8 +72,8 @@ def sampling_job(point: Point) -> Job:
 class Runs:
     """Sampling with a backend, in a dtype, at a batch size; the first design is the same whatever else there is."""
 
-    def __init__(self, point: Point):
-        self.point, self.made = point, Made.at(point)
+    def __init__(self, point: Point, compiled: bool = False):
+        self.point, self.made, self.compiled = point, Made.at(point), compiled
         self.ready: dict[tuple[str, torch.dtype], Prepared] = {}
         self.best: int | None = None
 
@@ -94,7 +102,7 @@ class Runs:
             self.ready[backend, dtype] = prepared(
                 self.made.model,
                 precision=str(dtype).removeprefix("torch."),
-                compile=backend == COMPILED,
+                compile=self.compiled and backend != REFERENCE,
                 cuda_graph=False if backend == REFERENCE else "auto",
             )
         return self.ready[backend, dtype]

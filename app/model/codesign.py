@@ -1,6 +1,6 @@
 """The whole model: a noisy protein in, an estimate of the clean one out (Multiflow, Campbell et al. 2024)."""
 
-from dataclasses import replace
+import dataclasses
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -92,12 +92,13 @@ class CodesignModel(nn.Module):
     def fixed(self, batch: NoisyBatch, sequence_given: bool = False) -> Fixed:
         """What `forward` makes of the batch's masks and indices, to be given to it in every step of a sampling run.
 
-        sequence_given: no step changes the tokens either, as in forward folding.
+        sequence_given: the tokens stay as well.
         """
         language = None if self.esm is None else self.esm.fixed(batch, sequence_given)
-        return replace(self._fixed(batch), language=language)
+        return dataclasses.replace(self._placed(batch), language=language)
 
-    def _fixed(self, batch: NoisyBatch) -> Fixed:
+    def _placed(self, batch: NoisyBatch) -> Fixed:
+        """The same but for what the language model keeps."""
         mask = batch.res_mask
         position, chain = self.node_embed.places(batch)
         relative = edge_mask = None
@@ -108,7 +109,7 @@ class CodesignModel(nn.Module):
 
     def embed(self, batch: NoisyBatch, fixed: Fixed | None = None) -> TrunkState:
         """The trunk's input: masked representations, frames in nanometre."""
-        fixed = self._fixed(batch) if fixed is None else fixed
+        fixed = self._placed(batch) if fixed is None else fixed
         node, edge = self.node_embed(batch, fixed.position, fixed.chain), None
         if self.edge_embed is not None:
             edge = self.edge_embed(node, batch, fixed.relative, fixed.edge_mask)

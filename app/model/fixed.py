@@ -10,12 +10,14 @@ from app.model.esm.tokens import TokenLayout
 
 @dataclass(frozen=True)
 class Fixed:
-    """Depends on the weights, and of the batch on its masks and indices alone, save for what the language model says of
-    a sequence that is given. Made by `CodesignModel.fixed`."""
+    """Depends on the weights, and of the batch on its masks and indices, and its tokens where the sequence is given.
+
+    Made by `CodesignModel.fixed`.
+    """
 
     position: Tensor  # [B, N, c_position], the embedded residue index
     chain: Tensor | None  # [B, N, c_position], the embedded chain index; None where it is not seen
     relative: Tensor | None  # [2 N - 1, feature_width], the projected relative positions; None without edges
     edge_mask: Tensor | None  # [B, N, N]; None without edges
     frame_mask: Tensor  # [B, N], 1 where frames may move
-    language: TokenLayout | Representations | None = None  # see `EsmCombiner.fixed`; None without a language model
+    language: TokenLayout | Representations | None = None  # where the tokens stand, or all that is said of them

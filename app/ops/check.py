@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
+from app.devices import CPU, NVIDIA
 from app.ops.select import Operation
 
 BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -66,11 +67,11 @@ def compare(
     backward: bool = True,
 ) -> Errors:
     """The errors of a backend on an example rounded to `dtype`; the judge sees the same numbers in float64."""
-    given = cast(example, torch.device(device), dtype)
+    device = torch.device(device)
+    given = cast(example, device, dtype)
     found = run(operation.function(name), given, backward)
-    judge = run(
-        operation.function("reference"), cast(given, torch.device("cpu"), torch.float64, all_of_it=True), backward
-    )
+    bench = device if device.type == NVIDIA else torch.device(CPU)  # which has float64 for certain
+    judge = run(operation.function("reference"), cast(given, bench, torch.float64, all_of_it=True), backward)
     values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
         return Errors(values, None, "")

@@ -188,13 +188,14 @@ def require(wanted: KernelSettings, device: torch.device, used: Collection[str])
 
 
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
-    """Import and try now what `auto` may choose there for the operations that are used: a compiler cannot do it."""
+    """Import and try now what may be chosen there for the operations that are used: a compiler cannot do it."""
     for name in sorted(used):
         operation = operations()[name]
-        for backend in operation.backends.values() if getattr(_settings, name) == "auto" else ():
+        named = getattr(_settings, name)
+        for backend in operation.backends.values() if named == "auto" else [operation.backends[named]]:
             if backend.devices is not None and device.type not in backend.devices:
                 continue
-            if not backend.optional:
+            if not backend.optional or named != "auto":
                 operation.function(backend.name)
             elif backend.backward or not backward:
                 operation.fault(backend.name, device.type, dtype, backward)

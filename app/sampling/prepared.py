@@ -86,6 +86,4 @@ def _not_to_be_captured(model: Callable, device: torch.device) -> str | None:
         return f"there are CUDA graphs on NVIDIA GPUs only, not on {device.type}"
     if getattr(model, "draws_in_inference", False):
         return "this model drops out in inference, and a graph would drop the same at every step"
-    if getattr(model, "esm", None) is not None:
-        return "this model's language model reads its tokens on the CPU at every step"
     return None

@@ -51,9 +51,8 @@ class Step:
         self._given_logits = F.one_hot(start.given_tokens, NUM_TOKENS).float()
         self._fixed: dict[str, Any] = {}
         if (fixed := model.fixed) is not None:  # what the model makes of all that no step changes
-            self._fixed = {
-                "fixed": fixed(self._batch(self.begin(), moment(first_row)), sequence_given=task.gives_tokens)
-            }
+            first = self._batch(self.begin(), moment(first_row))
+            self._fixed = {"fixed": fixed(first, sequence_given=task.gives_tokens)}
 
     @property
     def draws(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from app.bench.apart import Apart, Failed
+from app.bench.apart import Apart, Failed, poisons
 from app.bench.cases import checked
 from app.errors import UserError
 
@@ -29,3 +29,21 @@ def test_a_crash_takes_only_its_own_process():
         with pytest.raises(Failed, match="crashed"):
             apart(os.abort)
         assert apart(operator.add, 1, 2) == 3
+
+
+def fail_as_a_gpu_does() -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_a_gpus_error_ends_its_process():
+    with Apart() as apart:
+        before = apart(os.getpid)
+        with pytest.raises(Failed, match="illegal memory access"):
+            apart(fail_as_a_gpu_does)
+        assert apart(os.getpid) != before
+
+
+def test_running_out_of_memory_does_not():
+    assert not poisons(RuntimeError("CUDA error: out of memory"))
+    assert not poisons(ValueError("too long"))
+    assert poisons(RuntimeError("Triton Error [CUDA]: misaligned address"))

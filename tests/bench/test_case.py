@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from app.bench.case import (
-    COMPILED,
     OF_MODELS,
     Point,
     kernels,
@@ -16,11 +15,11 @@ from app.ops.settings import OPERATIONS, KernelSettings
 
 
 def test_a_model_runs_on_a_backend_where_operations_have_it():
-    assert kernels("auto") == kernels(COMPILED) == KernelSettings()
+    assert kernels("auto") == KernelSettings()
     assert all(getattr(kernels("reference"), name) == "reference" for name in OPERATIONS)
     trifast = kernels("trifast")
     assert (trifast.triangle_attention, trifast.edge_transition) == ("trifast", "auto")
-    assert {"reference", "auto", "torch", "triton", COMPILED} <= set(OF_MODELS)
+    assert {"reference", "auto", "torch", "triton"} <= set(OF_MODELS)
 
 
 def test_a_point_knows_its_recipe():
@@ -44,5 +43,5 @@ def test_nothing_finite_is_infinitely_wrong(error):
 
 
 def test_a_gradient_that_is_only_rounding_is_not_held_to_itself():
-    expected = {"some": torch.ones(2), "none": torch.full((2,), 1e-9)}
+    expected = {"some": torch.ones(2), "none": torch.full((2,), 1e-6)}
     assert largest_share_of_each({"some": torch.ones(2), "none": torch.zeros(2)}, expected) < 1e-2

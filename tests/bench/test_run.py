@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from app.bench import cases, run
+from app.bench.bandwidth import IPA, beside_reading, copy_bandwidth
 from app.bench.case import AUTO, REFERENCE, Job
 from app.bench.operation import TRAIN
 from app.bench.run import Request, Row, measured, points
@@ -125,6 +126,18 @@ def test_every_case_has_sizes_for_every_device():
         for case in names:
             if not case.startswith("longest"):
                 assert points(Request([case], device), case)
+
+
+def test_attention_beside_the_reading_of_its_pairs():
+    def row(case: str, backend: str, seconds: float | None) -> Row:
+        return Row(case, backend, "cpu", "bfloat16", 64, 2, seconds, 1.0, 0.0)
+
+    bytes_of_pairs = 2 * 64**2 * 128 * 2
+    rows = [row(IPA, REFERENCE, 9.0), row(IPA, AUTO, 3.0), row(IPA + TRAIN, AUTO, 11.0), row(IPA, "torch", None)]
+    (told,) = beside_reading(rows, bandwidth=bytes_of_pairs / 2)
+    assert "auto: forward 1.5 times reading the pairs once, backward 2.0 times reading and writing them" in told
+    assert beside_reading(rows, None) == []
+    assert copy_bandwidth("cpu") > 1e7
 
 
 def test_the_table_compares_and_tells_where_auto_is_too_slow():

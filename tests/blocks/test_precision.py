@@ -13,7 +13,6 @@ from tests.factories import generator
 @pytest.mark.parametrize(
     ("name", "module", "operation"),
     [
-        ("ipa", "app.blocks.parts.point_attention", "invariant_point_attention"),
         ("geometric", "app.blocks.geometric", "geometric_attention"),
         ("pairformer", "app.blocks.parts.pair_bias_attention", "pair_bias_attention"),
     ],
@@ -52,6 +51,26 @@ def test_points_frames_and_masks_of_factorised_attention_are_float32_where_the_r
     points = {"q_points", "k_points", "v_points", "point_weight", "frames", "node_mask"}
     assert seen == [(False, points)]
     torch.testing.assert_close(found.node, exact.node, atol=0.05, rtol=0.05)
+
+
+def test_point_attention_is_called_without_autocast_on_positions_in_float32(monkeypatch):
+    """Scalars and edges come as they are: a backend takes products of them in their type and sums in float32."""
+    from app.blocks.parts import point_attention
+
+    original, seen = point_attention.invariant_point_attention, []
+
+    def watched(q, k, v, q_points, k_points, v_points, edge, *rest):
+        frames, mask = rest[-3:-1]
+        out = original(q, k, v, q_points, k_points, v_points, edge, *rest)
+        positions = (q_points, k_points, v_points, frames.rotmats, frames.trans, mask, *out)
+        seen.append((torch.is_autocast_enabled("cpu"), q.dtype, edge.dtype, {x.dtype for x in positions}))
+        return out
+
+    monkeypatch.setattr(point_attention, "invariant_point_attention", watched)
+    given = state()
+    with torch.autocast("cpu", torch.bfloat16):
+        block("ipa")(given.replace(edge=given.edge.bfloat16()))
+    assert seen == [(False, torch.bfloat16, torch.bfloat16, {torch.float32})]
 
 
 def test_the_softmax_over_all_pairs_is_taken_in_float32():

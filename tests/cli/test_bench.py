@@ -41,7 +41,7 @@ def test_the_table_names_the_best():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--only", "nonsense"], "--only nonsense: the cases are model-forward, model-train.*longest"),
+        (["--only", "nonsense"], "--only nonsense: the cases are model-forward, .*longest"),
         (["--only", "model-forwrd"], "did you mean model-forward"),
         (["--only", "esm:tiny"], "take a recipe"),
         (["--only", "model-forward:tinyy"], "did you mean tiny"),
@@ -59,6 +59,20 @@ def test_mistakes_are_told_in_one_line(arguments, told):
     error = run(*arguments).exception
     assert isinstance(error, UserError) and "\n" not in str(error)
     assert re.search(told, str(error)), error
+
+
+def test_what_was_measured_before_an_interruption_is_shown(monkeypatch):
+    real = bench_run._measured
+
+    def measured(request, case, say):
+        if case.endswith("-train"):
+            raise KeyboardInterrupt
+        yield from real(request, case, say)
+
+    monkeypatch.setattr(bench_run, "_measured", measured)
+    result = run("--only", "self_attention", "self_attention-train", "--length", "4", "--repeats", "1", "--json")
+    assert result.exit_code == 130
+    assert {row["case"] for row in json.loads(result.stdout)} == {"self_attention"}
 
 
 def test_values_that_follow_one_another_belong_to_the_option():

@@ -1,6 +1,7 @@
 """Every backend of every operation against the reference in float64: values and all gradients."""
 
 import dataclasses
+
 import pytest
 import torch
 

@@ -117,6 +117,7 @@ def test_the_settings_reach_the_threads_of_the_backward_pass(monkeypatch):
 
 def test_it_compiles_without_a_break():
     given = {name: value.float() for name, value in REAL.example(5).items()}
+    select.prepare(torch.device("cpu"), torch.float32, backward=False, used=[NAME])
     compiled = torch.compile(lambda **arguments: REAL(**arguments), backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(**given), REAL(**given))
     assert [choice.operation for choice in select.choices()] == [NAME]

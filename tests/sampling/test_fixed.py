@@ -5,7 +5,6 @@ import torch
 
 from app.sampling import sample
 from tests.factories import tiny_model
-from tests.memory import NoReadBack
 from tests.model.esm.made_esm import write_esm
 from tests.sampling.recorder import every_task, given
 
@@ -34,26 +33,3 @@ def test_it_is_worked_out_once(models, task):
     sample(model, task=task, steps=5, **given(task))
     hook.remove()
     assert len(given_to_it) == 5 and all(fixed is given_to_it[0] for fixed in given_to_it)
-
-
-def test_a_language_model_reads_nothing_back_between_steps(models):
-    """Its tokens are laid out before; within the loop they are made on the device."""
-    watch = NoReadBack()
-
-    def on_step(call):
-        if call == 1:
-            watch.__enter__()
-        if call == 4:
-            watch.__exit__(None, None, None)
-
-    sample(models["with"], steps=5, keep_path=False, lengths=[9, 6], on_step=on_step)
-
-
-def test_the_language_model_reads_a_given_sequence_once(models, monkeypatch):
-    language, calls = models["with"].esm.language, []
-    run = language._run
-    monkeypatch.setattr(language, "_run", lambda *arguments: (calls.append(1), run(*arguments))[1])
-    sample(models["with"], task="forward_folding", steps=5, **given("forward_folding"))
-    assert len(calls) <= 1  # none where an earlier run had the same
-    sample(models["with"], steps=5, lengths=[9])
-    assert len(calls) >= 5

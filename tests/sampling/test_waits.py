@@ -8,6 +8,7 @@ import torch
 from app.sampling import sample
 from tests.factories import tiny_model
 from tests.mac import MacTensor, StandIn
+from tests.model.esm.made_esm import write_esm
 from tests.sampling.recorder import every_sampler, every_task, given
 
 
@@ -49,10 +50,10 @@ def traffic(monkeypatch):
         yield traffic
 
 
-def in_the_loop(traffic, **how) -> list[dict[str, int]]:
+def in_the_loop(traffic, esm: dict | None = None, **how) -> list[dict[str, int]]:
     """What went by between one call of the model and the next."""
     seen = []
-    model = tiny_model().to("mps")
+    model = tiny_model(**({"esm": esm} if esm else {})).to("mps")
     sample(model, on_step=lambda call: seen.append(dict(traffic.counts)), **how)
     return [{name: after[name] - before[name] for name in after} for before, after in pairwise(seen)]
 
@@ -62,6 +63,18 @@ def in_the_loop(traffic, **how) -> list[dict[str, int]]:
 def test_nothing_passes_between_steps(traffic, task, sampler):
     loop = in_the_loop(traffic, task=task, sampler=sampler, steps=6, keep_path=False, **given(task))
     assert loop == [{"to host": 0, "from host": 0, "looked at": 0}] * 5
+
+
+@pytest.mark.parametrize(("backend", "mode"), [("faplm", "node"), ("transformers", "node_and_edge")])
+@every_task
+def test_nor_with_a_language_model(tmp_path, task, backend, mode):
+    esm = {"kind": "esm2", "name": str(write_esm(tmp_path / "esm")), "backend": backend, "mode": mode}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: False)
+        patched.setattr(torch.backends.mps, "is_available", lambda: True)
+        with Traffic() as traffic:
+            loop = in_the_loop(traffic, esm, task=task, steps=4, keep_path=False, **given(task))
+    assert loop == [{"to host": 0, "from host": 0, "looked at": 0}] * 3
 
 
 def test_the_way_is_sent_off_where_it_is_asked_for(traffic):

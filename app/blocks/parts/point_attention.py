@@ -65,7 +65,7 @@ class InvariantPointAttention(nn.Module):
         k, v = self.kv(node).unflatten(-1, (self.num_heads, -1)).chunk(2, dim=-1)
         q_points = local_points(self.q_points(node), self.num_heads)
         kv_points = local_points(self.kv_points(node), self.num_heads)
-        k_points, v_points = (points.contiguous() for points in kv_points.tensor_split([self.num_qk_points], 3))
+        k_points, v_points = kv_points.tensor_split([self.num_qk_points], 3)
         with full_precision(node.device):
             attended = invariant_point_attention(
                 *(q, k, v, q_points, k_points, v_points, edge),

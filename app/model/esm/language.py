@@ -122,7 +122,8 @@ class LanguageModel:
     def _on(self, device: torch.device) -> _Loaded:
         if self._loaded is None or self._loaded.device != device:
             self._loaded = self._last = None  # two at a time may be more than fits
-            self._loaded = self._load(device)
+            with torch.inference_mode(False), torch.no_grad():
+                self._loaded = self._load(device)
         return self._loaded
 
     def _run(self, loaded: _Loaded, layout: TokenLayout, ids: Tensor) -> Representations:

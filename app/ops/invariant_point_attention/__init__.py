@@ -1,5 +1,6 @@
 """Invariant point attention. Widths of a call: number of heads, a head's width, c_z, points of queries and values."""
 
+import torch
 from torch import Tensor
 
 from app.devices import NVIDIA
@@ -33,13 +34,19 @@ def describe(
 def limit(call: Call) -> str | None:
     """What the fused kernels keep on chip is limited."""
     heads, width, c_z, qk_points, v_points = call.widths
-    if heads > 16:
-        return f"takes up to 16 heads, not {heads}"
+    most = 8 if call.dtype == torch.float32 else 16
+    if heads > most:
+        return f"takes up to {most} heads in {str(call.dtype).removeprefix('torch.')}, not {heads}"
     if c_z % 16 or c_z > 256:
         return f"takes a multiple of 16 up to 256 as c_z, not {c_z}"
     if widest := max((x for x in (width + 3 * qk_points, width + 3 * v_points) if x > 64), default=0):
         return f"takes heads up to 64 wide with their points' coordinates, not {widest}"
     return None
+
+
+def order(call: Call) -> tuple[str, ...]:
+    """In float32 the fused backward pass is slower than torch's products (an H100, 256 and 512 residues)."""
+    return ("torch",) if call.dtype == torch.float32 and call.backward else ("triton", "torch")
 
 
 invariant_point_attention = Operation(
@@ -60,7 +67,7 @@ invariant_point_attention = Operation(
         ),
     ],
     describe=describe,
-    order=lambda call: ("triton", "torch"),
+    order=order,
 )
 
 __all__ = ["invariant_point_attention"]

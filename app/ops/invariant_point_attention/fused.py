@@ -1,13 +1,13 @@
 """The same in kernels of our own (Triton) that read the edges once: what lies between is never written over pairs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_points
+from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_means, fused_points
 from app.types import Frames
 
 BIAS_SCALE = 3**-0.5
@@ -23,12 +23,13 @@ class Tiles:
     stages: int
 
 
+# By bytes of a number of the edges; for published widths, by what was fastest on an H100.
 ATTEND = {2: Tiles(8, 16, 8, 3), 4: Tiles(4, 16, 8, 1)}
 ATTEND_MANY = {2: Tiles(16, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
-"""Where there are as many as MANY queries: enough of these tiles for all processors."""
-MANY = 2048
 BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(4, 16, 8, 1)}
 BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
+MANY = 2048
+"""Queries that are enough for large tiles on all processors."""
 RESIDUES = 2
 """Of the kernels around the attention, by 4 warps."""
 
@@ -107,7 +108,7 @@ def _forward(
         RESIDUES=RESIDUES,
     )
 
-    tiles = (ATTEND_MANY if batch * length >= MANY else ATTEND)[edge.element_size()]
+    tiles = _tiles(ATTEND_MANY if batch * length >= MANY else ATTEND, sizes, edge, "queries")
     tiled = triton.cdiv(length, tiles.queries)
     per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
     widths = (sizes.value,), (sizes.c_z,), ()
@@ -116,12 +117,12 @@ def _forward(
         *(queries, keys, values, key_bias, edge, bias_weight, *parts),
         *(length, batch, *edge.stride()[:3], per_split, BIAS_SCALE),
         **sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD"),
-        **_cut(tiles, edge),
+        **_cut(tiles, q, edge),
     )
 
     shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
     out = [trans.new_empty(shape) for shape in shapes]
-    fused_points.narrow[by_residue](
+    fused_means.narrow[by_residue](
         *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch, splits),
         **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
         RESIDUES=RESIDUES,
@@ -145,7 +146,10 @@ def _(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point
 
 @torch.library.custom_op("trunkline::point_attention_backward", mutates_args=())
 def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """Gradients of the first twelve arguments. given, kept: arguments and results of `_forward`; gradients: [B, N, H, ...]."""
+    """Gradients of the first twelve arguments of `_forward`.
+
+    given, kept: its arguments and results. gradients: of the first three results.
+    """
     q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask = given
     scalars, points, edges, queries, keys, values, key_bias, logsumexp, centre = kept
     sizes = _Sizes(q, q_points, v_points, edge)
@@ -159,7 +163,7 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
     delta, d_rotmats, d_trans = torch.empty_like(logsumexp), torch.empty_like(rotmats), torch.empty_like(trans)
     by_residue = (triton.cdiv(length, RESIDUES), batch)
-    fused_points.narrow_backward[by_residue](
+    fused_means.narrow_backward[by_residue](
         *(*(x.contiguous() for x in gradients), scalars, points, edges, rotmats, trans, mask, centre, bias_weight),
         *(d_values, both, delta, d_rotmats, d_trans, length, BIAS_SCALE),
         **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
@@ -168,7 +172,7 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
 
     common = queries, keys, values, key_bias, edge, both, d_values, logsumexp, delta
     widths = sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD")
-    tiles = BY_QUERIES[edge.element_size()]
+    tiles = _tiles(BY_QUERIES, sizes, edge, "queries")
     tiled = triton.cdiv(length, tiles.queries)
     per_split, query_splits = _split(length, tiles.keys, batch * tiled, edge.device)
     d_queries = trans.new_empty(query_splits, *queries.shape)
@@ -177,17 +181,17 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     fused_backward.by_queries[(tiled, query_splits, batch)](
         *(*common, d_queries, d_edge, d_bias_weight, length, batch, *edge.stride()[:3], per_split),
         **widths,
-        **_cut(tiles, edge),
+        **_cut(tiles, q, edge),
     )
 
-    tiles = BY_KEYS[edge.element_size()]
+    tiles = _tiles(BY_KEYS, sizes, edge, "keys")
     tiled = triton.cdiv(length, tiles.keys)
     per_split, key_splits = _split(length, tiles.queries, batch * tiled, edge.device)
     d_by_key = [trans.new_empty(key_splits, *x.shape) for x in (keys, values, key_bias)]
     fused_backward.by_keys[(tiled, key_splits, batch)](
         *(*common, *d_by_key, length, batch, *edge.stride()[:3], per_split),
         **widths,
-        **_cut(tiles, edge),
+        **_cut(tiles, q, edge),
     )
 
     d_scalars = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
@@ -269,8 +273,17 @@ def _split(length: int, step: int, programs: int, device: torch.device) -> tuple
     return per_split * step, triton.cdiv(steps, per_split)
 
 
-def _cut(tiles: Tiles, edge: Tensor) -> dict:
-    exact = edge.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+def _tiles(table: dict[int, Tiles], sizes: _Sizes, edge: Tensor, resident: str) -> Tiles:
+    """What fits on chip: fewer residues of those that stay there where heads and channels are more than published."""
+    tiles, times = table[edge.element_size()], sizes.constants["H_PAD"] * sizes.constants["Z_PAD"] // 1024
+    if times <= 1:
+        return tiles
+    return replace(tiles, stages=1, **{resident: max(1, getattr(tiles, resident) // times)})
+
+
+def _cut(tiles: Tiles, *given: Tensor) -> dict:
+    """How a kernel is compiled: where all is float32, with three products of TF32, which carry its digits."""
+    exact = {x.dtype for x in given} == {torch.float32} and torch.get_float32_matmul_precision() == "highest"
     return {
         **{"QUERIES": tiles.queries, "KEYS": tiles.keys, "num_warps": tiles.warps, "num_stages": tiles.stages},
         "PRECISION": "tf32x3" if exact else "tf32",

@@ -1,4 +1,4 @@
-"""Kernels before and after the attention: points go to global space and join the scalars of their head.
+"""Kernels before the attention: points go to global space and join the scalars of their head.
 
 A row of a head is its scalars, then all x, all y and all z of its points, then zeros up to a multiple of 8. Coordinates
 are taken from the mean of the present residues: far from it their squares have no digits left. Tiles: [residue, head,
@@ -8,77 +8,23 @@ channel or point].
 import triton
 import triton.language as tl
 
+from app.ops.invariant_point_attention.fused_geometry import (
+    mean_of_present,
+    of_residues,
+    outer_products,
+    rotated,
+    store_vectors,
+    vectors,
+)
+
 MASKED = tl.constexpr(-1e5)
 """Added to the logits of absent keys, as in `reference.py`."""
 
 
 @triton.jit
-def mean_of_present(trans, mask, length, BLOCK: tl.constexpr):
-    """x, y, z of the mean translation of one example's present residues; 0 where there are none."""
-    x, y, z = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
-    count = tl.zeros((BLOCK,), tl.float32)
-    for first in range(0, length, BLOCK):
-        n = first + tl.arange(0, BLOCK)
-        present = tl.load(mask + n, mask=n < length, other=0.0)
-        x += present * tl.load(trans + 3 * n, mask=n < length, other=0.0)
-        y += present * tl.load(trans + 3 * n + 1, mask=n < length, other=0.0)
-        z += present * tl.load(trans + 3 * n + 2, mask=n < length, other=0.0)
-        count += present
-    total = tl.maximum(tl.sum(count), 1.0)
-    return tl.sum(x) / total, tl.sum(y) / total, tl.sum(z) / total
-
-
-@triton.jit
-def rotated(rotmats, there, x, y, z, INVERSE: tl.constexpr):
-    """Rotations, or their inverses, of vectors; `rotmats` points to the first entries, `there` says which exist."""
-    ROW: tl.constexpr = 1 if INVERSE else 3
-    COLUMN: tl.constexpr = 3 if INVERSE else 1
-    xx, xy = tl.load(rotmats, mask=there, other=0.0), tl.load(rotmats + COLUMN, mask=there, other=0.0)
-    xz, yx = tl.load(rotmats + 2 * COLUMN, mask=there, other=0.0), tl.load(rotmats + ROW, mask=there, other=0.0)
-    yy = tl.load(rotmats + ROW + COLUMN, mask=there, other=0.0)
-    yz = tl.load(rotmats + ROW + 2 * COLUMN, mask=there, other=0.0)
-    zx = tl.load(rotmats + 2 * ROW, mask=there, other=0.0)
-    zy = tl.load(rotmats + 2 * ROW + COLUMN, mask=there, other=0.0)
-    zz = tl.load(rotmats + 2 * ROW + 2 * COLUMN, mask=there, other=0.0)
-    return xx * x + xy * y + xz * z, yx * x + yy * y + yz * z, zx * x + zy * y + zz * z
-
-
-@triton.jit
-def vectors(pointer, there, STEP: tl.constexpr):
-    """x, y and z, `STEP` apart."""
-    x = tl.load(pointer, mask=there, other=0.0).to(tl.float32)
-    y = tl.load(pointer + STEP, mask=there, other=0.0).to(tl.float32)
-    z = tl.load(pointer + 2 * STEP, mask=there, other=0.0).to(tl.float32)
-    return x, y, z
-
-
-@triton.jit
-def store_vectors(pointer, x, y, z, there, STEP: tl.constexpr):
-    tl.store(pointer, x, mask=there)
-    tl.store(pointer + STEP, y, mask=there)
-    tl.store(pointer + 2 * STEP, z, mask=there)
-
-
-@triton.jit
-def of_residues(x):
-    """Sums over heads and points."""
-    return tl.sum(tl.sum(x, axis=2), axis=1)
-
-
-@triton.jit
-def outer_products(ux, uy, uz, vx, vy, vz):
-    """The nine entries of u v^T, summed."""
-    return (
-        of_residues(ux * vx), of_residues(ux * vy), of_residues(ux * vz),
-        of_residues(uy * vx), of_residues(uy * vy), of_residues(uy * vz),
-        of_residues(uz * vx), of_residues(uz * vy), of_residues(uz * vz),
-    )  # fmt: skip
-
-
-@triton.jit
 def place(
     scalars, points, out, row, rotmats, inside, x0, y0, z0, scalar_factor, point_factor,
-    scalar_at, point_at, HEADS: tl.constexpr, H_PAD: tl.constexpr,
+    scalar_at, point_at,
     C: tl.constexpr, C_PAD: tl.constexpr, P: tl.constexpr, P_PAD: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """Writes rows; returns half the squared lengths of the points as written, [residue, head]."""
@@ -126,17 +72,17 @@ def widen(
     place(
         q, q_points, queries, row, rotmats, inside, tx, ty, tz, scalar_scale, weight[None, :, None],
         b * q_b + at_n * q_n + at_h * q_h, b * qp_b + at_n * qp_n + at_h * qp_h,
-        HEADS, H_PAD, C, C_PAD, P, P_PAD, WIDTH,
+        C, C_PAD, P, P_PAD, WIDTH,
     )  # fmt: skip
     half = place(
         k, k_points, keys, row, rotmats, inside, tx, ty, tz, 1.0, 1.0,
         b * k_b + at_n * k_n + at_h * k_h, b * kp_b + at_n * kp_n + at_h * kp_h,
-        HEADS, H_PAD, C, C_PAD, P, P_PAD, WIDTH,
+        C, C_PAD, P, P_PAD, WIDTH,
     )  # fmt: skip
     place(
         v, v_points, values, row, rotmats, inside, tx, ty, tz, 1.0, 1.0,
         b * v_b + at_n * v_n + at_h * v_h, b * vp_b + at_n * vp_n + at_h * vp_h,
-        HEADS, H_PAD, C, C_PAD, PV, PV_PAD, VALUE,
+        C, C_PAD, PV, PV_PAD, VALUE,
     )  # fmt: skip
     present = tl.load(mask + n, mask=n < length, other=0.0)
     bias = MASKED * (1.0 - present)[:, None] - weight[None, :] * half
@@ -145,123 +91,6 @@ def widen(
         bias,
         mask=(n < length)[:, None] & (h < HEADS)[None, :],
     )
-
-
-@triton.jit(do_not_specialize=["length", "batch", "splits"])
-def narrow(
-    part_values, part_edges, part_logsumexp, rotmats, trans, mask, centre,
-    scalars, points, edges, logsumexp, length, batch, splits,
-    HEADS: tl.constexpr, H_PAD: tl.constexpr, C: tl.constexpr, C_PAD: tl.constexpr,
-    PV: tl.constexpr, PV_PAD: tl.constexpr, VALUE: tl.constexpr, C_Z: tl.constexpr, Z_PAD: tl.constexpr,
-    RESIDUES: tl.constexpr,
-):  # fmt: skip
-    """Means over all keys from the means over parts of them, [B, N, H, ...]; points in local space. 0 where absent."""
-    b = tl.program_id(1)
-    n, h = tl.program_id(0) * RESIDUES + tl.arange(0, RESIDUES), tl.arange(0, H_PAD)
-    c, p, e = (
-        tl.arange(0, C_PAD)[None, None, :],
-        tl.arange(0, PV_PAD)[None, None, :],
-        tl.arange(0, Z_PAD)[None, None, :],
-    )
-    there = (n < length)[:, None, None]
-    inside = there & (h < HEADS)[None, :, None]
-    row = (b * HEADS + h[None, :, None]) * length + n[:, None, None]
-    rows = batch * HEADS * length
-
-    highest = tl.full((RESIDUES, H_PAD, 1), -1e30, tl.float32)
-    for split in range(splits):
-        highest = tl.maximum(highest, tl.load(part_logsumexp + split * rows + row, mask=inside, other=0.0))
-    total = tl.zeros((RESIDUES, H_PAD, 1), tl.float32)
-    scalar, edge = tl.zeros((RESIDUES, H_PAD, C_PAD), tl.float32), tl.zeros((RESIDUES, H_PAD, Z_PAD), tl.float32)
-    x, y = tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32), tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32)
-    z = tl.zeros((RESIDUES, H_PAD, PV_PAD), tl.float32)
-    for split in range(splits):
-        part = split * rows + row
-        share = tl.exp(tl.load(part_logsumexp + part, mask=inside, other=0.0) - highest)
-        total += share
-        scalar += share * tl.load(part_values + part * VALUE + c, mask=inside & (c < C), other=0.0)
-        edge += share * tl.load(part_edges + part.to(tl.int64) * C_Z + e, mask=inside & (e < C_Z), other=0.0)
-        dx, dy, dz = vectors(part_values + part * VALUE + C + p, inside & (p < PV), PV)
-        x, y, z = x + share * dx, y + share * dy, z + share * dz
-    tl.store(logsumexp + row, highest + tl.log(total), mask=inside)
-
-    present = tl.load(mask + b * length + n[:, None, None], mask=there, other=0.0)
-    share = present / total
-    tx, ty, tz = vectors(trans + 3 * (b * length + n[:, None, None]), there, 1)
-    tx, ty, tz = tx - tl.load(centre + 3 * b), ty - tl.load(centre + 3 * b + 1), tz - tl.load(centre + 3 * b + 2)
-    x, y, z = x * share - tx * present, y * share - ty * present, z * share - tz * present
-    x, y, z = rotated(rotmats + 9 * (b * length + n[:, None, None]), there, x, y, z, True)
-    row = (b * length + n[:, None, None]) * HEADS + h[None, :, None]
-    tl.store(scalars + row * C + c, scalar * share, mask=inside & (c < C))
-    store_vectors(points + (row * PV + p) * 3, x, y, z, inside & (p < PV), 1)
-    tl.store(edges + row.to(tl.int64) * C_Z + e, edge * share, mask=inside & (e < C_Z))
-
-
-@triton.jit(do_not_specialize=["length"])
-def narrow_backward(
-    d_scalars, d_points, d_edges, scalars, points, edges, rotmats, trans, mask, centre, bias_weight,
-    d_values, both, delta, d_rotmats, d_trans, length, bias_scale,
-    HEADS: tl.constexpr, H_PAD: tl.constexpr, C: tl.constexpr, C_PAD: tl.constexpr,
-    PV: tl.constexpr, PV_PAD: tl.constexpr, VALUE: tl.constexpr, C_Z: tl.constexpr, Z_PAD: tl.constexpr,
-    RESIDUES: tl.constexpr,
-):  # fmt: skip
-    """Gradients of the means, as `by_queries` and `by_keys` want them, and what the frames have of it.
-
-    both: [B, N, 2 H, c_z], d_edges and the bias' weight in turn. delta: [B, H, N], the means times their gradients.
-    """
-    b = tl.program_id(1)
-    n, h = tl.program_id(0) * RESIDUES + tl.arange(0, RESIDUES), tl.arange(0, H_PAD)
-    c, p, e = (
-        tl.arange(0, C_PAD)[None, None, :],
-        tl.arange(0, PV_PAD)[None, None, :],
-        tl.arange(0, Z_PAD)[None, None, :],
-    )
-    there = (n < length)[:, None, None]
-    inside = there & (h < HEADS)[None, :, None]
-    rotmats += 9 * (b * length + n[:, None, None])
-    present = tl.load(mask + b * length + n[:, None, None], mask=there, other=0.0)
-
-    row = (b * length + n[:, None, None]) * HEADS + h[None, :, None]
-    d_scalar = present * tl.load(d_scalars + row * C + c, mask=inside & (c < C), other=0.0)
-    scalar = tl.load(scalars + row * C + c, mask=inside & (c < C), other=0.0)
-    local_x, local_y, local_z = vectors(d_points + (row * PV + p) * 3, inside & (p < PV), 1)
-    local_x, local_y, local_z = present * local_x, present * local_y, present * local_z
-    d_x, d_y, d_z = rotated(rotmats, inside, local_x, local_y, local_z, False)
-    x, y, z = vectors(points + (row * PV + p) * 3, inside & (p < PV), 1)
-    d_edge = present * tl.load(d_edges + row.to(tl.int64) * C_Z + e, mask=inside & (e < C_Z), other=0.0)
-    d_edge = d_edge.to(both.dtype.element_ty)
-    edge = tl.load(edges + row.to(tl.int64) * C_Z + e, mask=inside & (e < C_Z), other=0.0)
-
-    w = bias_scale * tl.load(bias_weight + h[None, :, None] * C_Z + e, mask=inside & (e < C_Z), other=0.0).to(
-        tl.float32
-    )
-    pair = both + (b * length + n[:, None, None]).to(tl.int64) * (2 * HEADS * C_Z) + 2 * h[None, :, None] * C_Z + e
-    tl.store(pair, d_edge, mask=inside & (e < C_Z))
-    tl.store(pair + C_Z, w.to(both.dtype.element_ty), mask=inside & (e < C_Z))
-
-    # Points came out as R^T (x - t): R has the gradient (x - t) d_local^T, and x - t is R times what came out.
-    x, y, z = rotated(rotmats, inside, x, y, z, False)
-    d_rotation = outer_products(x, y, z, local_x, local_y, local_z)
-    at = b * length + n
-    for entry in tl.static_range(9):
-        tl.store(d_rotmats + 9 * at + entry, d_rotation[entry], mask=n < length)
-    store_vectors(d_trans + 3 * at, -of_residues(d_x), -of_residues(d_y), -of_residues(d_z), n < length, 1)
-
-    tx, ty, tz = vectors(trans + 3 * (b * length + n[:, None, None]), there, 1)
-    tx, ty, tz = tx - tl.load(centre + 3 * b), ty - tl.load(centre + 3 * b + 1), tz - tl.load(centre + 3 * b + 2)
-    # Of the gradients as rounded: those of the logits of a row then sum to zero.
-    dtype: tl.constexpr = d_values.dtype.element_ty
-    d_scalar, d_x, d_y, d_z = d_scalar.to(dtype), d_x.to(dtype), d_y.to(dtype), d_z.to(dtype)
-    product = tl.sum(scalar * d_scalar.to(tl.float32), axis=2) + tl.sum(edge * d_edge.to(tl.float32), axis=2)
-    product += tl.sum((x + tx) * d_x.to(tl.float32) + (y + ty) * d_y.to(tl.float32), axis=2)
-    product += tl.sum((z + tz) * d_z.to(tl.float32), axis=2)
-    there = (n < length)[:, None] & (h < HEADS)[None, :]
-    tl.store(delta + (b * HEADS + h[None, :]) * length + n[:, None], product, mask=there)
-    out = d_values + ((b * HEADS + h[None, :, None]) * length + n[:, None, None]) * VALUE
-    tl.store(out + c, d_scalar, mask=inside & (c < C))
-    store_vectors(out + C + p, d_x, d_y, d_z, inside & (p < PV), PV)
-    rest = C + 3 * PV + tl.arange(0, 8)[None, None, :]
-    tl.store(out + rest, tl.zeros_like(row + rest).to(dtype), mask=inside & (rest < VALUE))
 
 
 @triton.jit
@@ -285,7 +114,8 @@ def sum_of_parts(
 def widen_backward(
     part_d_queries, part_d_keys, part_d_values, part_d_key_bias,
     q_points, k_points, v_points, point_weight, rotmats, trans, centre,
-    d_q, d_k, d_v, d_q_points, d_k_points, d_v_points, d_rotmats, d_trans, part_d_weight, length, batch, query_splits, key_splits,
+    d_q, d_k, d_v, d_q_points, d_k_points, d_v_points, d_rotmats, d_trans, part_d_weight,
+    length, batch, query_splits, key_splits,
     qp_b, qp_n, qp_h, kp_b, kp_n, kp_h, vp_b, vp_n, vp_h, scalar_scale, point_scale,
     HEADS: tl.constexpr, H_PAD: tl.constexpr, C: tl.constexpr, C_PAD: tl.constexpr,
     P: tl.constexpr, P_PAD: tl.constexpr, PV: tl.constexpr, PV_PAD: tl.constexpr,

@@ -134,7 +134,7 @@ def test_residues_at_other_places_are_other_representations(esm):
 def test_what_was_made_in_inference_can_be_trained_on(esm):
     model = language(esm)
     with torch.inference_mode():
-        model(batch(), CPU)
+        model(batch(), CPU, model.lay_out(batch(), CPU))
     weight = torch.ones(32, requires_grad=True)
     (model(batch(), CPU).hidden * weight).sum().backward()
     assert weight.grad.isfinite().all()
