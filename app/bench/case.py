@@ -127,10 +127,10 @@ def largest_share(found: Outputs, expected: Outputs) -> float:
 def largest_share_of_each(found: Outputs, expected: Outputs) -> float:
     """The largest difference as a share of the largest entry expected of the same tensor.
 
-    A gradient that is 0 but for rounding has no size of its own: none counts as less than a millionth of the largest.
+    A gradient that is 0 but for rounding has no size of its own: none counts as less than a thousandth of the largest.
     """
     sizes = _sizes(expected)
-    least = 1e-6 * max(sizes.values())
+    least = 1e-3 * max(sizes.values())
     return max(off / max(sizes[name], least) for name, off in _differences(found, expected).items())
 
 

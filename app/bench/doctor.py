@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from app.bench.apart import Apart, Failed, poisons, told
-from app.bench.timing import medians
+from app.bench.timing import medians, synchronize
 from app.devices import CPU, NVIDIA
 from app.errors import UserError
 from app.ops import select
@@ -63,7 +63,7 @@ def examine(device: str, lengths: Sequence[int] = LENGTHS) -> Iterator[Row]:
                 yield _row(operation, backend, trial, chosen)
     finally:
         for one in apart.values():
-            one.__exit__()
+            one.close()
 
 
 def _absent(backend: Backend, device: str) -> Trial | None:
@@ -141,6 +141,7 @@ def chosen(operation: str, device: str, lengths: Sequence[int]) -> dict[str, dic
             for length in lengths:
                 call = dataclasses.replace(like, device=device, dtype=dtype, length=length, backward=False)
                 found.setdefault(op.choose(call).backend, {}).setdefault(_short(dtype), []).append(length)
+    synchronize(torch.device(device))  # an error that a trial left behind is to be this call's, not the next one's
     return found
 
 

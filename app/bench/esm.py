@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -39,16 +40,11 @@ def _backends(device: str) -> list[str]:
 
 def esm_job(point: Point) -> Job:
     """The reference is transformers with all attention maps written out; all others run FAPLM where it is installed."""
-    config = _config(PUBLISHED[SHAPE][1])
-    weights = dict(_weights(config))
     batch = noisy_batch(point.length, point.size, FlowSettings()).to(point.torch_device)
-    made: dict[tuple[str, torch.dtype], RandomLanguageModel] = {}
 
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
         package = "transformers" if backend == REFERENCE or _absent("faplm") else "faplm"
-        if (package, dtype) not in made:
-            made[package, dtype] = RandomLanguageModel(config, weights, package, dtype)
-        model = made[package, dtype]
+        model = _language_model(package, dtype)
         model.release()
         return {"hidden": model(batch, point.torch_device).hidden[-1]}
 
@@ -64,14 +60,12 @@ def esm_job(point: Point) -> Job:
 class RandomLanguageModel(LanguageModel):
     """One that is read from no folder."""
 
-    def __init__(self, config: EsmConfig, weights: dict[str, Tensor], package: str, dtype: torch.dtype):
-        precision = str(dtype).removeprefix("torch.")
-        super().__init__(EsmSettings(name=SHAPE, size=config.size, backend=package, precision=precision))
-        self._files = EsmFolder(Path(SHAPE), config, _VOCABULARY), weights
+    def __init__(self, package: str, dtype: torch.dtype):
+        super().__init__(EsmSettings(name=SHAPE, backend=package, precision=str(dtype).removeprefix("torch.")))
         self._sha256 = "random"
 
     def _found(self) -> tuple[EsmFolder, dict[str, Tensor]]:
-        return self._files
+        return _files()
 
 
 def _absent(package: str) -> str | None:
@@ -96,6 +90,18 @@ def _config(size: EsmSize) -> EsmConfig:
         intermediate_size=4 * size.width,
         vocab_size=len(_VOCABULARY),
     )
+
+
+@cache
+def _language_model(package: str, dtype: torch.dtype) -> RandomLanguageModel:
+    """Made once in a process, and loaded with its first call: the memory that it takes is not that of a later one."""
+    return RandomLanguageModel(package, dtype)
+
+
+@cache
+def _files() -> tuple[EsmFolder, dict[str, Tensor]]:
+    config = _config(PUBLISHED[SHAPE][1])
+    return EsmFolder(Path(SHAPE), config, _VOCABULARY), dict(_weights(config))
 
 
 def _weights(config: EsmConfig) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,7 @@
 """`python -m app bench`."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app.config.entry import INTERRUPTED
 from app.errors import UserError
 
 
@@ -26,7 +28,8 @@ def bench(
     """Measure speed, memory and errors of every backend beside the reference: everything, or the cases of --only.
 
     Cases: model-forward, model-train, model-train-checkpointed, sampling, esm, longest, and every operation, forward
-    (NAME) and with its backward pass (NAME-train). Progress goes to standard error.
+    (NAME) and with its backward pass (NAME-train). Progress goes to standard error; what is done when it is interrupted
+    is shown.
     """
     from app.bench.bandwidth import beside_reading
     from app.bench.cases import checked, standard  # torch: only for commands that need it
@@ -49,15 +52,24 @@ def bench(
     for name, words in describe(chosen).items():
         notes.print(f"{name}: {words}")
     bandwidth = _bandwidth(chosen.type, notes.print)
-    found = list(measured(request, notes.print))
-    rows, chose = [row for row, _ in found], [words for _, words in found]
+    rows, chose, status = [], [], 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as Ctrl-C does
+    try:
+        for row, words in measured(request, notes.print):
+            rows.append(row)
+            chose.append(words)
+    except KeyboardInterrupt:
+        notes.print("interrupted: these cases were measured")
+        status = INTERRUPTED
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
-        return
-    Console(width=WIDTH).print(table(rows))
-    for line in [*choices(rows, chose), *best(rows, chose), *beside_reading(rows, bandwidth)]:
-        print(line)
+    else:
+        Console(width=WIDTH).print(table(rows))
+        for line in [*choices(rows, chose), *best(rows, chose), *beside_reading(rows, bandwidth)]:
+            print(line)
+    if status:
+        raise typer.Exit(status)
 
 
 def _bandwidth(device: str, say: Callable[[str], None]) -> float | None:

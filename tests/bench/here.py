@@ -1,6 +1,6 @@
 """In place of `Apart`: the same in this process, so that tests may change what it finds."""
 
-from app.bench.apart import _attempt
+from app.bench.apart import attempt
 
 
 class Here:
@@ -8,10 +8,13 @@ class Here:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         pass
 
     def __call__(self, function, *arguments):
-        value, error = _attempt(function, arguments)
+        value, error = attempt(function, arguments)
         if error is not None:
             raise error
         return value

@@ -61,6 +61,20 @@ def test_mistakes_are_told_in_one_line(arguments, told):
     assert re.search(told, str(error)), error
 
 
+def test_what_was_measured_before_an_interruption_is_shown(monkeypatch):
+    real = bench_run._measured
+
+    def measured(request, case, say):
+        if case.endswith("-train"):
+            raise KeyboardInterrupt
+        yield from real(request, case, say)
+
+    monkeypatch.setattr(bench_run, "_measured", measured)
+    result = run("--only", "self_attention", "self_attention-train", "--length", "4", "--repeats", "1", "--json")
+    assert result.exit_code == 130
+    assert {row["case"] for row in json.loads(result.stdout)} == {"self_attention"}
+
+
 def test_values_that_follow_one_another_belong_to_the_option():
     given = ["--only", "a", "b", "--json", "--length", "1", "2", "3", "--device", "cpu"]
     assert spread(given, {"--only", "--length"}) == [
