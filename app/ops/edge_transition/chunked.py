@@ -64,12 +64,12 @@ class PairMLP(torch.autograd.Function):
         out = edge.new_empty(*edge.shape[:3], len(w3))
         kept: list[Tensor] = []
         for part in _chunks(edge):
-            made = layers.through(part)
-            last = made[-1].to(mask.dtype)
+            hidden = layers.hidden(part)
+            last = layers.last(part, layers.joined(part, hidden[1])).to(mask.dtype)
             normed = F.layer_norm(last, last.shape[-1:], norm_weight, norm_bias, EPSILON)
             out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
             if keep:
-                kept += made
+                kept += hidden
         given = edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
         ctx.save_for_backward(*given, *kept)
         return out
@@ -86,8 +86,9 @@ class PairMLP(torch.autograd.Function):
         grad_w1, grad_w2, grad_b2, grad_w3, *grad_norm = grads
         for place, part in enumerate(_chunks(edge)):
             pairs = (*edge[part].shape[:3], -1)
-            first, second, last = kept[3 * place : 3 * place + 3] or layers.through(part)
-            last = last.to(mask.dtype)
+            first, second = kept[2 * place : 2 * place + 2] or layers.hidden(part)
+            joined = layers.joined(part, second)
+            last = layers.last(part, joined).to(mask.dtype)
             _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
             above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
             above, *of_norm = torch.ops.aten.native_layer_norm_backward(
@@ -97,7 +98,7 @@ class PairMLP(torch.autograd.Function):
                 total += share
             above = above.to(w3.dtype)
             add_up(part, above.view(pairs), *sums[2:])
-            _accumulate(grad_w3, above, layers.joined(part, second))
+            _accumulate(grad_w3, above, joined)
 
             above = above @ w3
             into_edge = above[:, :c_z].clone()
@@ -127,17 +128,18 @@ class _Layers:
     def edges(self, part: Part) -> Tensor:
         return self.edge[part].reshape(-1, self.edge.shape[-1]).to(self.w1.dtype)
 
-    def through(self, part: Part) -> tuple[Tensor, Tensor, Tensor]:
-        """Both hidden layers, and the last one before its norm."""
+    def hidden(self, part: Part) -> tuple[Tensor, Tensor]:
         first = _of_pairs(part, self.first_i, self.first_j).addmm_(self.edges(part), self.w1.mT).relu_()
-        second = torch.addmm(self.b2, first, self.w2.mT).relu_()
-        return first, second, _of_pairs(part, self.last_i, self.last_j).addmm_(self.joined(part, second), self.w3.mT)
+        return first, torch.addmm(self.b2, first, self.w2.mT).relu_()
 
     def joined(self, part: Part, second: Tensor) -> Tensor:
         """The second hidden layer and the residual, in a copy: the layer itself tells which of its units are at 0."""
         edges, joined = self.edges(part), second.clone()
         joined[:, : edges.shape[-1]] += edges
         return joined
+
+    def last(self, part: Part, joined: Tensor) -> Tensor:
+        return _of_pairs(part, self.last_i, self.last_j).addmm_(joined, self.w3.mT)
 
 
 def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:
