@@ -11,7 +11,7 @@ from app.devices import MPS, NVIDIA
 REPEATS = 5
 _ROUND = 0.1  # seconds that short calls are repeated for in each of the rounds
 _MOST = 50  # calls a round
-_LONG, _FEWEST = 20.0, 3  # where all repeats of all calls would take more seconds than that, so many of them do
+_LONG, _FEWEST = 10.0, 3  # where all repeats of all calls would take more seconds than that, so many of them do
 _CACHE = 2**28  # bytes, several times a GPU's L2 cache
 
 
