@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -59,28 +57,16 @@ def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
 
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """The type in which matrices of that type are best multiplied: float32 on a CPU that is no faster in less."""
-    slow = dtype == torch.float16 or (dtype == torch.bfloat16 and not multiplies_bfloat16_fast())
-    return torch.float32 if device.type == CPU and slow else dtype
+    """The type in which matrices of that type are best multiplied: float32 on a CPU that is slower in less.
 
-
-@torch.compiler.assume_constant_result
-@cache
-def multiplies_bfloat16_fast() -> bool:
-    """Whether this CPU multiplies matrices clearly faster in bfloat16 than in float32, found by trying it once.
-
-    With tiles for it (AMX) it is several times faster, with vectors alone (avx512_bf16) up to twice as slow.
+    Without tiles for bfloat16 (AMX), vectors for it (avx512_bf16) are up to twice as slow as float32's.
     """
+    if device.type != CPU or (dtype == torch.bfloat16 and _HAS_TILES) or dtype not in (torch.bfloat16, torch.float16):
+        return dtype
+    return torch.float32
 
-    def fastest(dtype: torch.dtype) -> float:
-        left, right, times = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype), []
-        for _ in range(5):
-            start = time.thread_time()  # which a busy machine does not lengthen
-            left @ right
-            times.append(time.thread_time() - start)
-        return min(times)
 
-    return 1.3 * fastest(torch.bfloat16) < fastest(torch.float32)
+_HAS_TILES = torch.cpu._is_amx_tile_supported()
 
 
 def choose_dtype(precision: Precision, device: torch.device, key: str = "precision") -> torch.dtype:
@@ -136,8 +122,6 @@ def runs_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-@torch.compiler.assume_constant_result
-@cache
 def has_hopper() -> bool:
     """Whether there is an NVIDIA GPU of the Hopper generation or later, which multiplies out of shared memory."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)

@@ -246,4 +246,4 @@ def test_a_mac_keeps_float32(monkeypatch):
 
 
 def test_the_fallback_is_on_unless_the_shell_says_otherwise():
-    assert environment.DEFAULTS["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
+    assert environment.Variables().PYTORCH_ENABLE_MPS_FALLBACK == "1"

@@ -55,7 +55,7 @@ def _table(rows: "list[Row]", lengths: tuple[int, ...]) -> Table:
         *(Column(title, no_wrap=True) for title in ("operation", "backend", "version", "status")),
         *(Column(title, justify="right", no_wrap=True) for title in ("error", "gradients")),
         *(Column(f"N={length}", justify="right", no_wrap=True) for length in lengths),
-        Column("auto takes it at", no_wrap=True),
+        Column("auto takes it at", overflow="fold"),
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -70,7 +70,11 @@ def _table(rows: "list[Row]", lengths: tuple[int, ...]) -> Table:
             f"[{colour}]{row.status}[/]" if colour else row.status,
             *("" if error is None else f"{error:.1e}" for error in (row.max_error, row.max_grad_error)),
             *("" if seconds is None else duration(seconds) for seconds in times),
-            "; ".join(f"{dtype} {', '.join(map(str, where))}" for dtype, where in row.chosen_by_auto.items()),
+            "; ".join(f"{dtype} {_places(where, lengths)}" for dtype, where in row.chosen_by_auto.items()),
         )
         previous = row.op
     return table
+
+
+def _places(where: list[int], lengths: tuple[int, ...]) -> str:
+    return "everywhere" if set(where) == set(lengths) else ", ".join(map(str, where))

@@ -84,7 +84,8 @@ class Backend:
     def version(self) -> str | None:
         """Versions of its packages, None where there are none or they are not installed."""
         try:
-            return ", ".join(metadata.version(package) for package in self.packages) or None
+            found = dict.fromkeys(metadata.version(package) for package in self.packages)  # parts of one come alike
+            return ", ".join(found) or None
         except metadata.PackageNotFoundError:
             return None
 

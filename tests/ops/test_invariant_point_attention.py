@@ -208,6 +208,18 @@ def test_other_widths(backend, dtype, widths, shift):
     assert errors.within(BOUNDS[dtype]), errors
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "heads", "c_z"),
+    [(torch.float32, 8, 256), (torch.bfloat16, 16, 256), (torch.float16, 16, 256), (torch.bfloat16, 12, 128)],
+    ids=str,
+)
+def test_the_fused_kernels_fit_at_their_limits(dtype, heads, c_z):
+    example = invariant_point_attention.example(65, num_heads=heads, c_z=c_z)
+    errors = compare(invariant_point_attention, "triton", example, NVIDIA, dtype)
+    assert errors.within(BOUNDS[dtype]), errors
+
+
 @pytest.mark.parametrize("splits", [1, 2, 5])
 @pytest.mark.skipif(find_spec("triton") is None, reason="there is no triton here")
 def test_loops_cut_into_parts_give_the_same(splits, monkeypatch):
@@ -258,3 +270,16 @@ def test_it_compiles_without_a_break_forward_and_backward(backend):
 def test_the_fused_kernels_say_what_they_cannot_do(widths, reason):
     said = limit(Call(NVIDIA, torch.bfloat16, 64, widths, True))
     assert said is None if reason is None else reason in said
+
+
+@pytest.mark.parametrize(
+    ("dtype", "backward", "first"),
+    [
+        (torch.bfloat16, True, "triton"),
+        (torch.bfloat16, False, "triton"),
+        (torch.float32, False, "triton"),
+        (torch.float32, True, "torch"),
+    ],
+)
+def test_auto_tries_first_what_was_measured_to_be_faster(dtype, backward, first):
+    assert invariant_point_attention.order(Call(NVIDIA, dtype, 256, (8, 16, 128, 8, 12), backward))[0] == first

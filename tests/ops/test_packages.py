@@ -239,6 +239,8 @@ def test_float32_has_a_backward_pass_in_cuequivariance_where_tf32_is_allowed(mon
     [
         ("triangle_attention", call(torch.bfloat16, 128, 32, 4), "torch"),
         ("triangle_attention", call(torch.bfloat16, 256, 32, 4), "cuequivariance"),
+        ("triangle_attention", call(torch.bfloat16, 512, 32, 4), "cuequivariance"),
+        ("triangle_attention", call(torch.bfloat16, 512, 32, 4, backward=False), "trifast"),
         ("triangle_attention", call(torch.float32, 256, 32, 4, backward=False), "torch"),
         ("triangle_multiplication", call(torch.bfloat16, 256, 128, 128, backward=False), "torch"),
         ("triangle_multiplication", call(torch.bfloat16, 384, 128, 128, backward=False), "cuequivariance"),

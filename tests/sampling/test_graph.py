@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+from app.devices import NVIDIA
 from app.errors import UserError
 from app.sampling import prepared, sample
 from app.sampling.graph import WARM_UP
@@ -85,3 +86,21 @@ def test_models_that_no_graph_can_hold_run_without(graphs):
     assert not prepared(tiny_model(trunk={"stages": [stage]})).cuda_graph
     with pytest.raises(UserError, match="drops out in inference"):
         prepared(tiny_model(trunk={"stages": [stage]}), cuda_graph=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@every_task
+@every_sampler
+def test_on_a_gpu_replays_make_the_same_designs_and_nothing_waits(task, sampler, precision, caplog):
+    model, how = tiny_model().to(NVIDIA), {"task": task, "steps": 9, "sampler": sampler, **given(task)}
+    plain = sample(prepared(model, cuda_graph=False, precision=precision), **how)
+
+    def on_step(call):  # from the capture on until the last call
+        torch.cuda.set_sync_debug_mode({WARM_UP + 1: "error", 8: "default"}.get(call, torch.cuda.get_sync_debug_mode()))
+
+    try:
+        same(sample(prepared(model, cuda_graph=True, precision=precision), on_step=on_step, **how), plain)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert not caplog.records

@@ -1,6 +1,6 @@
 """Edge transition a few pairs at a time: node terms made once a node, and hidden layers that never leave the cache.
 
-688 to 524 kFLOP a pair at Multiflow's widths. The backward pass is written out by hand: autograd would allocate every
+688 to 492 kFLOP a pair at Multiflow's widths. The backward pass is written out by hand: autograd would allocate every
 step of every chunk, and could not add up the gradients of the weights in place.
 """
 
@@ -65,8 +65,8 @@ class PairMLP(torch.autograd.Function):
         kept: list[Tensor] = []
         for part in _chunks(edge):
             hidden = layers.hidden(part)
-            last = layers.last(part, hidden[1])
-            normed = F.layer_norm(last.to(mask.dtype), last.shape[-1:], norm_weight, norm_bias, EPSILON)
+            last = layers.last(part, layers.joined(part, hidden[1])).to(mask.dtype)
+            normed = F.layer_norm(last, last.shape[-1:], norm_weight, norm_bias, EPSILON)
             out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
             if keep:
                 kept += hidden
@@ -87,7 +87,8 @@ class PairMLP(torch.autograd.Function):
         for place, part in enumerate(_chunks(edge)):
             pairs = (*edge[part].shape[:3], -1)
             first, second = kept[2 * place : 2 * place + 2] or layers.hidden(part)
-            last = layers.last(part, second).to(mask.dtype)
+            joined = layers.joined(part, second)
+            last = layers.last(part, joined).to(mask.dtype)
             _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
             above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
             above, *of_norm = torch.ops.aten.native_layer_norm_backward(
@@ -97,11 +98,11 @@ class PairMLP(torch.autograd.Function):
                 total += share
             above = above.to(w3.dtype)
             add_up(part, above.view(pairs), *sums[2:])
-            _accumulate(grad_w3, above, second)
-            _accumulate(grad_w3[:, :c_z], above, layers.edges(part))
+            _accumulate(grad_w3, above, joined)
 
-            into_edge = above @ w3[:, :c_z]
-            above = torch.ops.aten.threshold_backward(above @ w3, second, 0)
+            above = above @ w3
+            into_edge = above[:, :c_z].clone()
+            above = torch.ops.aten.threshold_backward(above, second, 0)
             _accumulate(grad_w2, above, first)
             grad_b2 += above.sum(0, dtype=mask.dtype)
 
@@ -131,11 +132,14 @@ class _Layers:
         first = _of_pairs(part, self.first_i, self.first_j).addmm_(self.edges(part), self.w1.mT).relu_()
         return first, torch.addmm(self.b2, first, self.w2.mT).relu_()
 
-    def last(self, part: Part, second: Tensor) -> Tensor:
-        """The residual has its own product: added to the hidden layer, it would hide which of its units are at 0."""
-        edges = self.edges(part)
-        last = _of_pairs(part, self.last_i, self.last_j).addmm_(second, self.w3.mT)
-        return last.addmm_(edges, self.w3[:, : edges.shape[-1]].mT)
+    def joined(self, part: Part, second: Tensor) -> Tensor:
+        """The second hidden layer and the residual, in a copy: the layer itself tells which of its units are at 0."""
+        edges, joined = self.edges(part), second.clone()
+        joined[:, : edges.shape[-1]] += edges
+        return joined
+
+    def last(self, part: Part, joined: Tensor) -> Tensor:
+        return _of_pairs(part, self.last_i, self.last_j).addmm_(joined, self.w3.mT)
 
 
 def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:

@@ -11,9 +11,14 @@ from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, TRIFAST, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
 
-FUSED_FROM = 192
-"""Residues from which on `auto` takes cuEquivariance in half precision. On an H100 in bfloat16, forward and backward,
-it takes 1.3 ms at 128 residues and 1.5 at 256, where torch takes 0.7 and 3.4; what lies between is interpolated."""
+# Residues from which on `auto` takes a package in half precision. Milliseconds on an H100, bfloat16, 4 heads of 32:
+#                            forward at 128, 256, 512    with the backward pass
+#   torch                    0.24  0.63  3.70            0.67  3.40  20.0
+#   cuequivariance 0.12.0    0.43  0.45  1.42            1.29  1.49   5.74
+#   trifast 0.1.13              -  0.42  1.19               -  2.26   9.20   (at 512 with smaller tiles than now)
+FUSED_FROM = 192  # interpolated between 128 and 256
+TRIFAST_FROM = 256  # not measured below; where cuequivariance is missing
+TRIFAST_FIRST_FROM = 512  # forward alone
 
 _NARROW = 32
 _SHORTEST_NARROW = 201
@@ -48,8 +53,13 @@ def limit_of_cuequivariance(call: Call) -> str | None:
 
 
 def order(call: Call) -> tuple[str, ...]:
-    """trifast is not on it: not measured against the others yet."""
-    return ("cuequivariance", "torch") if call.dtype in HALF and call.length >= FUSED_FROM else ("torch",)
+    if call.dtype not in HALF or call.length < FUSED_FROM:
+        return ("torch",)
+    if call.length < TRIFAST_FROM:
+        return ("cuequivariance", "torch")
+    if call.length >= TRIFAST_FIRST_FROM and not call.backward:
+        return ("trifast", "cuequivariance", "torch")
+    return ("cuequivariance", "trifast", "torch")
 
 
 triangle_attention = Operation(

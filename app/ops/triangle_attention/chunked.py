@@ -15,7 +15,8 @@ LARGEST = 2**25
 """Logits that may exist at once (128 MiB). So many are made and kept in one go: short proteins pay nothing."""
 
 LARGEST_ON_GPU = 2**27
-"""The same on a GPU, for whose kernels smaller slices are too little work: 322 residues of 4 heads in one go."""
+"""The same on a GPU, whose memory is larger: 322 residues of 4 heads in one go, without recomputation. Not measured;
+with the CPU's, an H100 takes 20 ms at 512 residues, forward and backward in bfloat16, and the reference 26."""
 
 
 def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from app.ops.absent import filled
 
 # By itself the package tries ten shapes of tiles a kernel for every precision and power of two of lengths: minutes, at
 # the end of which two machines may differ. One serves all; TRIFAST_FORCE_TUNE, its own switch, gives the search back.
+# Each is the fastest of those tried on an H100, one kernel at a time, at 256 residues, 4 heads of 32, in bfloat16.
 TILES = {
-    "_fwd": {"BLOCK_J": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
-    "_bwd_q": {"BLOCK_J": 32, "BLOCK_K": 64, "num_warps": 2, "num_stages": 2},
-    "_bwd_kv": {"BLOCK_J": 64, "BLOCK_K": 32, "num_warps": 2, "num_stages": 1},
-    "_bwd_b": {"BLOCK_J": 32, "BLOCK_K": 32, "num_warps": 2, "num_stages": 2},
+    "_fwd": {"BLOCK_J": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
+    "_bwd_q": {"BLOCK_J": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 2},
+    "_bwd_kv": {"BLOCK_J": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 2},
+    "_bwd_b": {"BLOCK_J": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 2},
 }
 
 
