@@ -151,7 +151,6 @@ class Operation:
         return import_module(f"app.ops.{self.name}.example").example
 
 
-@torch.compiler.disable
 def _try(operation: Operation, name: str, device: str, dtype: torch.dtype, backward: bool) -> str | None:
     """What is wrong with a backend on a device, found by running it on something small; None where it is right."""
     from app.ops.check import fault
