@@ -169,7 +169,8 @@ def test_edges_exist_only_where_a_block_reads_them(name, esm_folder):
 def test_every_recipe_runs_on_a_mac(name, esm_folder, monkeypatch):
     """Forward, losses and backward on the stand-in for a Mac's GPU, with the numbers of the CPU."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    config, batch = recipe(esm_folder, f"recipe={name}"), noisy_batch(length=10)
+    # Of this batch no hidden unit lies within rounding of a ReLU's kink, where gradients of two devices may differ.
+    config, batch = recipe(esm_folder, f"recipe={name}"), noisy_batch(length=10, seed=1)
 
     def step(module: CodesignModule, batch) -> dict[str, torch.Tensor]:
         prediction, loss = results(module.model(batch)), module.losses(batch)["train_loss"].mean()

@@ -67,9 +67,12 @@ class Backend:
         ]
         return f"{' and '.join(lacking)} not installed ({self.install})" if lacking else None
 
+    def is_for(self, device: str) -> bool:
+        return self.devices is None or device in self.devices
+
     def refuses(self, call: Call) -> str | None:
         """Why it cannot serve a call, in words, or None. Imports nothing."""
-        if self.devices is not None and call.device not in self.devices:
+        if not self.is_for(call.device):
             return f"runs on {' and '.join(self.devices)}, not on {call.device}"
         if self.dtypes is not None and call.dtype not in self.dtypes:
             return f"has no {str(call.dtype).removeprefix('torch.')}"

@@ -125,6 +125,8 @@ class Operation:
     def _best(self, call: Call) -> Choice:
         passed_over = []
         for name in self.order(call):
+            if not self.backends[name].is_for(call.device):
+                continue  # which nobody would expect
             if reason := self.unusable(name, call):
                 passed_over.append((name, reason))
             else:
@@ -180,7 +182,7 @@ def require(wanted: KernelSettings, device: torch.device, used: Collection[str])
     for name in sorted(used):
         if (named := getattr(wanted, name)) != "auto":
             backend = operations()[name].backends[named]
-            if backend.devices is not None and device.type not in backend.devices:
+            if not backend.is_for(device.type):
                 where = f"runs on {' and '.join(backend.devices)}, not on {device.type}"
                 raise UserError(f"kernels.{name}={named}: {where}: set kernels.{name}=auto or another backend")
             operations()[name].function(named)
@@ -192,7 +194,7 @@ def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Coll
         operation = operations()[name]
         named = getattr(_settings, name)
         for backend in operation.backends.values() if named == "auto" else [operation.backends[named]]:
-            if backend.devices is not None and device.type not in backend.devices:
+            if not backend.is_for(device.type):
                 continue
             if not backend.optional or named != "auto":
                 operation.function(backend.name)
