@@ -5,6 +5,7 @@ Set before anything imports torch, of which this file imports nothing until then
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Variables(BaseModel):
     CUEQ_ATTENTION_PAIR_BIAS_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
     CUEQ_TORCH_COMPILE: _Value = None
     CUEQ_TRIATTN_VALIDATE_KV_LENGTHS: _Value = None
-    CUEQ_TRITON_TUNING: _Value = Field(None, description="AOT or ONDEMAND")
+    CUEQ_TRITON_TUNING: Literal["AOT", "ONDEMAND"] | None = None
     CUEQ_TRITON_CACHE_DIR: _Value = None
     CUEQ_TRITON_IGNORE_EXISTING_CACHE: _Value = None
     TRIFAST_FORCE_TUNE: _Value = None
@@ -49,6 +50,8 @@ class EnvironmentSettings(BaseModel):
     )
     variables: Variables = Variables()
 
+
+DEFAULTS = Variables().model_dump()
 
 _origin: dict[str, str] = {}  # of each variable that was set here
 
@@ -85,21 +88,27 @@ def apply(settings: EnvironmentSettings) -> None:
     import torch
 
     torch.set_float32_matmul_precision(settings.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = settings.matmul_precision != "highest"
 
 
 def report() -> dict[str, str]:
     """Each variable that has a value, with where that came from, and torch's precision, for the log.
 
-    `{"PYTORCH_ENABLE_MPS_FALLBACK": "1 (set)", "matmul_precision": "highest"}`
+    `{"PYTORCH_ENABLE_MPS_FALLBACK": "1 (set)", "matmul_precision": "highest"}`. Defaults for cuEquivariance are left
+    out where it is not installed.
     """
     found = {
         name: f"{os.environ[name]} ({_origin.get(name, 'shell')})"
         for name in Variables.model_fields
-        if name in os.environ
+        if name in os.environ and (_is_read(name) or os.environ[name] != DEFAULTS[name])
     }
     if "torch" in sys.modules:
         found["matmul_precision"] = sys.modules["torch"].get_float32_matmul_precision()
     return found
+
+
+def _is_read(name: str) -> bool:
+    return not name.startswith("CUEQ_") or importlib.util.find_spec("cuequivariance_torch") is not None
 
 
 def faults(settings: EnvironmentSettings) -> list[str]:
@@ -109,7 +118,9 @@ def faults(settings: EnvironmentSettings) -> list[str]:
     said = []
     for name, value in settings.variables.model_dump().items():
         now = os.environ.get(name)
-        if now != value and name in _origin:
+        if value is not None and now != value and name not in _origin and value != DEFAULTS[name]:
+            said.append(f"{name}={value} has no effect: the shell has {now}")
+        elif now != value and name in _origin:
             said.append(f"{name} is {now}, not {value}: something changed it after it was set")
         elif _origin.get(name, "set") != "set":
             said.append(f"{name}={now} was set after torch was imported, which may have been too late")

@@ -102,3 +102,19 @@ def test_modules_say_which_operations_they_call(recipe):
     with select.using(KernelSettings()), torch.no_grad():
         module.model(noisy_batch(2, 5, given=0, missing=0))
         assert select.used_by(module) == {choice.operation for choice in select.choices()}
+
+
+def test_point_attention_reads_the_pairs_in_half_precision_whatever_their_residual_stream_is_kept_in():
+    module = checkpoint("pairformer_heavy")
+    with select.using(KernelSettings()), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        module.model(noisy_batch(2, 5))
+        seen = {choice.operation: choice.call.dtype for choice in select.choices()}
+    assert seen["invariant_point_attention"] == seen["edge_transition"] == torch.bfloat16
+
+
+def test_the_backward_pass_may_run_under_autocast():
+    """Lightning's does not; a loop of one's own may."""
+    module, batch = checkpoint("multiflow_legacy"), noisy_batch(2, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        module.losses(batch)["train_loss"].mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in module.parameters() if parameter.grad is not None)

@@ -28,7 +28,8 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     request = parse(Request, config)
     check_new(request.out)
     device = choose(request.device)
-    precision = str(choose_dtype(request.precision, device)).removeprefix("torch.")
+    dtype = choose_dtype(request.precision, device)
+    precision = str(dtype).removeprefix("torch.")
     environment.apply(settings)
     from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
 
@@ -38,12 +39,12 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     elif language:
         raise UserError(f"esm.{next(iter(language))} has no effect: this checkpoint's model has no language model")
     typed = typed_overrides(arguments)
-    select.refuse_idle(typed, select.used_by(module))
-    select.require(kernels, device, select.used_by(module))
-    select.use(kernels)
+    groups = chosen_groups(arguments)
+    select.refuse_idle(typed, groups.get("kernels"), kernels, select.used_by(module))
+    select.require(kernels, device, dtype, select.used_by(module))
 
     trained = module.recipe.sampler
-    named = "sampler" in chosen_groups(arguments)
+    named = "sampler" in groups
     own = [key.removeprefix("sampler.") for key in typed if key.startswith("sampler.")]
     sampler = choose_sampler(trained, section, named, own, request.task)
     print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
@@ -52,4 +53,5 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     for fault in environment.faults(settings):
         print(f"warning: {fault}", flush=True)
 
-    return 1 if generate(module.model, request, sampler).failed else 0
+    with select.using(kernels):
+        return 1 if generate(module.model, request, sampler).failed else 0

@@ -55,7 +55,7 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except Exception as caught:
-            error = caught
+            error = caught.with_traceback(None)  # whose frames hold all that was computed
         out = self.plain(batch, *args, **kwargs)
         self.compiled = None
         _say(_reason(error))

@@ -32,8 +32,6 @@ class EdgeEmbed(nn.Module):
 
     operations = ("edge_embedding",)
 
-    operations = ("edge_embedding",)
-
     def __init__(self, settings: EdgeEmbedSettings, c_s: int, c_z: int):
         super().__init__()
         self.settings = settings

@@ -20,7 +20,7 @@ from app.ops.backend import Backend, Call
 from app.ops.settings import OPERATIONS, KernelSettings
 
 _settings = KernelSettings()
-_chosen: dict[tuple[str, str], "Choice"] = {}  # by operation and backend, the first call that it was chosen for
+_chosen: dict[tuple, "Choice"] = {}  # of each operation, backend and what was passed over for it, the first call
 _faults: dict[tuple, str | None] = {}  # what was found where optional backends were tried
 
 
@@ -62,25 +62,31 @@ def using(changed: KernelSettings) -> Iterator[None]:
 
 
 def choices() -> list[Choice]:
-    """What has been chosen since `use`: the first call of each operation and backend."""
+    """What has been chosen since `use`: the first call of each operation, backend, and what was passed over for it."""
     return list(_chosen.values())
 
 
 class News:
-    """What has been chosen, each backend of each operation told once."""
+    """What has been chosen, each backend of each operation and each reason against another told once."""
 
     def __init__(self):
-        self._told: set[Choice] = set()
+        self._told: set[tuple] = set()
 
     def lines(self) -> list[str]:
         """Lines for the log on what is new: which backends serve, and what `auto` passed over and why."""
-        made = [choice for choice in _chosen.values() if choice not in self._told]
-        if not made:
-            return []
-        self._told.update(made)
+        made = [c for c in _chosen.values() if self._is_new(c.operation, c.backend)]
         listed = ", ".join(f"{choice.operation}={choice.backend}" for choice in made)
-        reasons = [f"  {c.operation}: not {name}: {why}" for c in made for name, why in c.passed_over]
-        return [f"kernels ({made[0].call}): {listed}", *reasons]
+        lines = [f"kernels ({made[0].call}): {listed}"] if made else []
+        for choice in list(_chosen.values()):
+            for name, why in choice.passed_over:
+                if self._is_new(choice.operation, name, why):
+                    lines.append(f"  {choice.operation}: not {name}: {why}")
+        return lines
+
+    def _is_new(self, *key: str) -> bool:
+        new = key not in self._told
+        self._told.add(key)
+        return new
 
 
 class Operation:
@@ -115,11 +121,13 @@ class Operation:
         if named == "auto":
             choice = self._best(call)
         elif reason := self.backends[named].refuses(call):
-            raise UserError(f"kernels.{self.name}={named}: {reason}: set kernels.{self.name}=auto or another backend")
+            cure = f"set kernels.{self.name}=auto or another backend"
+            raise UserError(f"kernels.{self.name}={named}: {reason}, and is asked for {call}: {cure}")
         else:
             choice = Choice(self.name, named, call)
-        if (self.name, choice.backend) not in _chosen:
-            _chosen[self.name, choice.backend] = choice
+        key = self.name, choice.backend, choice.passed_over
+        if key not in _chosen:
+            _chosen[key] = choice
         return choice
 
     def _best(self, call: Call) -> Choice:
@@ -170,21 +178,37 @@ def used_by(model: nn.Module) -> frozenset[str]:
     return frozenset().union(*(getattr(module, "operations", ()) for module in model.modules()))
 
 
-def refuse_idle(typed: Iterable[str], used: Collection[str]) -> None:
-    """Raises UserError for a typed key such as kernels.edge_transition of an operation that the model does not use."""
+def refuse_idle(typed: Iterable[str], group: str | None, wanted: KernelSettings, used: Collection[str]) -> None:
+    """Raises UserError for a typed key such as kernels.edge_transition of an operation that the model does not use.
+
+    group: the set of backends that was chosen by name, such as "trifast", which must be of use for one operation.
+    """
+    if group not in (None, "auto", "reference", "torch"):  # which are for every operation
+        own = [name for name in OPERATIONS if getattr(wanted, name) == group]
+        if own and not set(own) & set(used):
+            raise UserError(f"kernels={group} has no effect: this model has no {' and no '.join(own)}; leave it out")
     for key in typed:
         if key.startswith("kernels.") and key.removeprefix("kernels.") not in used:
             raise UserError(f"{key} has no effect: nothing in this model computes it; leave it out")
 
 
-def require(wanted: KernelSettings, device: torch.device, used: Collection[str]) -> None:
-    """Raises UserError where the settings name a backend, for an operation that is used, which cannot be had there."""
+def require(wanted: KernelSettings, device: torch.device, dtype: torch.dtype, used: Collection[str]) -> None:
+    """Raises UserError where the settings name a backend, for an operation that is used, which cannot be had there.
+
+    dtype: that of the network's large tensors.
+    """
     for name in sorted(used):
         if (named := getattr(wanted, name)) != "auto":
             backend = operations()[name].backends[named]
             if not backend.is_for(device.type):
                 where = f"runs on {' and '.join(backend.devices)}, not on {device.type}"
                 raise UserError(f"kernels.{name}={named}: {where}: set kernels.{name}=auto or another backend")
+            if backend.dtypes is not None and dtype not in backend.dtypes:
+                has = ", ".join(str(one).removeprefix("torch.") for one in backend.dtypes)
+                raise UserError(
+                    f"kernels.{name}={named}: serves {has}, and the network runs in"
+                    f" {str(dtype).removeprefix('torch.')}: set kernels.{name}=auto, or another precision"
+                )
             operations()[name].function(named)
 
 
@@ -193,13 +217,22 @@ def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Coll
     for name in sorted(used):
         operation = operations()[name]
         named = getattr(_settings, name)
-        for backend in operation.backends.values() if named == "auto" else [operation.backends[named]]:
-            if not backend.is_for(device.type):
+        for backend in _candidates(operation, device.type, dtype, backward) if named == "auto" else [named]:
+            chosen = operation.backends[backend]
+            if not chosen.is_for(device.type):
                 continue
-            if not backend.optional or named != "auto":
-                operation.function(backend.name)
-            elif backend.backward or not backward:
-                operation.fault(backend.name, device.type, dtype, backward)
+            if not chosen.optional:
+                operation.function(backend)
+            elif chosen.backward or not backward:
+                fault = operation.fault(backend, device.type, dtype, backward)
+                if fault and named != "auto":
+                    raise UserError(f"kernels.{name}={named}: {fault}: set kernels.{name}=auto or another backend")
+
+
+def _candidates(operation: Operation, device: str, dtype: torch.dtype, backward: bool) -> list[str]:
+    """What `auto` may take, at whatever length."""
+    calls = (Call(device, dtype, 2**power, (), backward) for power in range(14))
+    return list(dict.fromkeys(name for call in calls for name in operation.order(call)))
 
 
 def wants_gradient(*tensors: Any) -> bool:

@@ -143,7 +143,12 @@ class Results:
             "done": len(done),
             "failed": self.count("failed"),
         }
-        kernels = {choice.operation: choice.backend for choice in select.choices()}
+        took: dict[str, list[str]] = {}
+        for choice in select.choices():
+            if choice.backend not in took.setdefault(choice.operation, []):
+                took[choice.operation].append(choice.backend)
+        kernels = {"asked_for": select.settings().model_dump(), "took": took}
+        kernels["matmul_precision"] = torch.get_float32_matmul_precision()
         manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:

@@ -25,7 +25,7 @@ from app.ops import select
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
-from app.training.fit import accelerator_of, fit
+from app.training.fit import accelerator_of, dtype_of, fit
 from app.training.module import CodesignModule
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
@@ -57,7 +57,8 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
     refuse_idle(arguments, module)
-    select.require(plan.recipe.kernels, torch.device(accelerator), select.used_by(module))
+    dtype = dtype_of(plan.recipe.trainer)
+    select.require(plan.recipe.kernels, torch.device(accelerator), dtype, select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
         module.model.esm.check(torch.device(accelerator))
         language = module.model.esm.identity()
@@ -206,7 +207,8 @@ def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
     for key in typed_overrides(arguments):
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")
-    select.refuse_idle(typed_overrides(arguments), select.used_by(model))
+    group = chosen_groups(arguments).get("kernels")
+    select.refuse_idle(typed_overrides(arguments), group, module.recipe.kernels, select.used_by(model))
 
 
 def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:

@@ -38,8 +38,8 @@ def named(backend: str):
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (call(9), "takes 10 to 100 residues, not 9"),
-        (call(101), "takes 10 to 100 residues, not 101"),
+        (call(9), "takes 10 to 100 residues"),
+        (call(101), "takes 10 to 100 residues"),
         (call(dtype=torch.float16), "has no float16"),
         (call(backward=True), "has no backward pass"),
         (call(dropout=True), "has no dropout"),
@@ -101,7 +101,7 @@ def test_choices_are_kept_once_by_operation_and_backend():
     told = [str(choice) for choice in select.choices()]
     assert told == [
         f"{NAME}: fast (cpu, float32, 20 residues)",
-        f"{NAME}: torch (cpu, float32, 5 residues; fast: takes 10 to 100 residues, not 5)",
+        f"{NAME}: torch (cpu, float32, 5 residues; fast: takes 10 to 100 residues)",
     ]
     select.use(KernelSettings())
     assert select.choices() == []
@@ -129,3 +129,47 @@ def test_gradients_are_seen_wherever_they_are():
     assert not select.wants_gradient(torch.ones(2), None, 3)
     with torch.no_grad():
         assert not select.wants_gradient(leaf)
+
+
+def test_what_was_passed_over_is_told_though_the_same_backend_served_before(monkeypatch):
+    """A chain that is too short for it anyway must not hide that a backend is broken."""
+    monkeypatch.setattr(select, "_faults", {})
+    absent = Backend("fast", "nowhere", shortest=10, packages=("no-such",), modules=("no_such_package",))
+    backends = [Backend("reference", "reference"), Backend("torch", "chunked"), absent]
+    op = Operation(NAME, backends, REAL.describe, lambda call: ("fast", "torch") if call.length > 9 else ("torch",))
+    news = select.News()
+    op.choose(call(5))
+    assert news.lines() == [f"kernels (cpu, float32, 5 residues): {NAME}=torch"]
+    op.choose(call(20))
+    assert [line.split(": not ")[1] for line in news.lines()] == ["fast: no-such not installed ()"]
+    op.choose(call(21))
+    assert news.lines() == []
+
+
+def test_other_devices_backends_are_no_news():
+    choice = operation(Backend("fast", "chunked", devices=("nowhere",))).choose(call())
+    assert (choice.backend, choice.passed_over) == ("torch", ())
+
+
+def test_only_what_auto_may_take_is_tried_and_what_is_named_is_too(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    idle = Backend("idle", "nowhere", packages=("torch",), modules=("torch",))
+    broken = Backend("fast", "chunked", packages=("torch",), modules=("torch",))
+    op = operation(broken, idle)
+    op._functions["fast"] = lambda **arguments: REAL.function("torch")(**arguments) + 1
+    monkeypatch.setattr(select, "operations", lambda: {NAME: op})
+    select.prepare(torch.device("cpu"), torch.float32, backward=True, used=[NAME])
+    assert [key[1] for key in select._faults] == ["fast"]
+    with named("fast"), pytest.raises(UserError, match=r"wrong answers here.*set kernels.triangle_attention=auto"):
+        select.prepare(torch.device("cpu"), torch.float32, backward=True, used=[NAME])
+
+
+def test_a_set_of_backends_without_use_and_a_type_that_one_lacks_are_refused():
+    trifast = KernelSettings(triangle_attention="trifast")
+    with pytest.raises(UserError, match="kernels=trifast has no effect: this model has no triangle_attention"):
+        select.refuse_idle([], "trifast", trifast, ["edge_transition"])
+    select.refuse_idle([], "trifast", trifast, ["triangle_attention"])
+    select.refuse_idle([], "auto", KernelSettings(), [])
+    narrow = KernelSettings(edge_transition="triton")
+    with pytest.raises(UserError, match=r"edge_transition=triton: serves bfloat16, float16, .* runs in float32"):
+        select.require(narrow, torch.device("cuda"), torch.float32, ["edge_transition"])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from app.blocks.parts.dropout import Dropout
 from app.blocks.parts.linear import Linear
-from app.devices import full_precision
+from app.devices import compute_dtype, full_precision
 from app.ops.invariant_point_attention import invariant_point_attention
 from app.phase import Rate
 from app.types import Frames
@@ -66,6 +66,7 @@ class InvariantPointAttention(nn.Module):
         q_points = local_points(self.q_points(node), self.num_heads)
         kv_points = local_points(self.kv_points(node), self.num_heads)
         k_points, v_points = kv_points.tensor_split([self.num_qk_points], 3)
+        edge = edge.to(compute_dtype(edge))  # float32 where a residual stream of pairs is kept so
         with full_precision(node.device):
             attended = invariant_point_attention(
                 *(q, k, v, q_points, k_points, v_points, edge),

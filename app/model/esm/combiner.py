@@ -72,7 +72,6 @@ class EsmCombiner(nn.Module):
                     f"{WHERE}.mode={settings.mode}: nothing reads the {part} representation after it: choose another"
                     f" mode, or blocks in model.trunk.stages or {REFINE} that read it"
                 )
-        self.operations = ("esm_attention",) if settings.backend == "faplm" else ()
         self.language = LanguageModel(settings)
         self.operations = ("esm_attention",) if settings.backend == "faplm" else ()  # transformers has its own
         layers, width, heads = self.language.size

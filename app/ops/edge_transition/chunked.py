@@ -77,6 +77,11 @@ class PairMLP(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        with full_precision(grad.device):
+            return PairMLP._backward(ctx, grad)
+
+    @staticmethod
+    def _backward(ctx, grad):
         edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask, *kept = ctx.saved_tensors
         layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
         c_z, shape = edge.shape[-1], w3.shape[:1]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from app.devices import full_precision
 from app.geometry import frames as frame
 from app.ops.invariant_point_attention.reference import MASKED
 from app.types import Frames
@@ -96,6 +97,11 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, d_values, d_edges):
+        with full_precision(d_values.device):
+            return _Attention._backward(ctx, d_values, d_edges)
+
+    @staticmethod
+    def _backward(ctx, d_values, d_edges):
         queries, keys, values, edge, weight, weights, kept = ctx.saved_tensors
         d_weights = d_values @ values.mT
         d_weights += (d_edges @ edge.mT).transpose(1, 2)

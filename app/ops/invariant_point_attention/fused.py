@@ -89,9 +89,9 @@ def _forward(
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads = sizes.batch, sizes.length, sizes.heads
     (q, k, v), points = (_rows(x, 1) for x in (q, k, v)), [_rows(x, 2) for x in (q_points, k_points, v_points)]
-    edge, bias_weight, rotmats, trans, mask = (
+    edge, bias_weight, point_weight, rotmats, trans, mask = (
         _rows(edge, 1),
-        *(x.contiguous() for x in (bias_weight, rotmats, trans, mask)),
+        *(x.contiguous() for x in (bias_weight, point_weight, rotmats, trans, mask)),
     )
 
     queries, keys = (edge.new_empty(batch, heads, length, sizes.width) for _ in range(2))
@@ -155,9 +155,9 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads, c_z = sizes.batch, sizes.length, sizes.heads, sizes.c_z
     local = [_rows(x, 2) for x in (q_points, k_points, v_points)]
-    edge, bias_weight, rotmats, trans, mask = (
+    edge, bias_weight, point_weight, rotmats, trans, mask = (
         _rows(edge, 1),
-        *(x.contiguous() for x in (bias_weight, rotmats, trans, mask)),
+        *(x.contiguous() for x in (bias_weight, point_weight, rotmats, trans, mask)),
     )
 
     d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
@@ -260,8 +260,9 @@ def _multiple_of_8(width: int) -> int:
 
 
 def _rows(x: Tensor, inner: int) -> Tensor:
-    """x, or a copy of it, whose last `inner` dimensions lie together."""
-    return x if x[(0,) * (x.dim() - inner)].is_contiguous() else x.contiguous()
+    """x, or a copy of it, whose last `inner` dimensions lie together, and whose columns a kernel reaches in 32 bits."""
+    near = x.dim() < 4 or x.shape[2] * x.stride(2) < 2**31
+    return x if near and x[(0,) * (x.dim() - inner)].is_contiguous() else x.contiguous()
 
 
 def _split(length: int, step: int, programs: int, device: torch.device) -> tuple[int, int]:
