@@ -109,7 +109,7 @@ def test_point_attention_reads_the_pairs_in_half_precision_whatever_their_residu
     with select.using(KernelSettings()), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         module.model(noisy_batch(2, 5))
         seen = {choice.operation: choice.call.dtype for choice in select.choices()}
-    assert seen["invariant_point_attention"] == seen["edge_transition"] == torch.bfloat16
+    assert seen["invariant_point_attention"] == torch.bfloat16
 
 
 def test_the_backward_pass_may_run_under_autocast():
