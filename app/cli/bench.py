@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from app import environment
 from app.config.entry import INTERRUPTED
 from app.errors import UserError
 
@@ -39,6 +40,7 @@ def bench(
     from app.devices import choose
 
     chosen = choose(device, "--device")
+    environment.apply(environment.EnvironmentSettings())
     request = Request(
         cases=[checked(case, recipe) for case in only] if only else standard(chosen.type),
         device=chosen.type,

@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from app import environment
+
 if TYPE_CHECKING:
     from app.bench.doctor import Row
 
@@ -31,6 +33,7 @@ def doctor(
     from app.devices import choose
 
     chosen = choose(device, "--device")
+    environment.apply(environment.EnvironmentSettings())
     notes = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
     for name, words in describe(chosen).items():
         notes.print(f"{name}: {words}")
