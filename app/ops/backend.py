@@ -77,7 +77,7 @@ class Backend:
         if self.dtypes is not None and call.dtype not in self.dtypes:
             return f"has no {str(call.dtype).removeprefix('torch.')}"
         if call.length < self.shortest or (self.longest is not None and call.length > self.longest):
-            return f"takes {self.shortest} to {self.longest or 'any number of'} residues"
+            return f"takes {self.shortest} {f'to {self.longest} residues' if self.longest else 'residues or more'}"
         if call.backward and not self.backward:
             return "has no backward pass"
         if call.dropout and not self.dropout:
