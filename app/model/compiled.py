@@ -26,7 +26,8 @@ class Compiled:
 
     The first argument is a batch, whose tensors are [B, N, ...]. lengths_vary: kernels serve all B and N from the
     start. Otherwise the first shape gets kernels of its own, and B and N are left open from where they first change.
-    Either way the number of compilations does not grow with that of the lengths.
+    Operations that work in slices build the length in all the same, so that new lengths compile again, as often as
+    MOST_COMPILATIONS allows. A compiler that fails in the backward pass alone is not noticed here.
     """
 
     def __init__(self, function: Callable, device: torch.device, *, lengths_vary: bool, **how: Any):

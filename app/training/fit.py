@@ -119,11 +119,6 @@ def _trainer(
         raise UserError(f"trainer: Lightning refuses its devices, strategy or precision: {one_line(error)}") from None
 
 
-def dtype_of(settings: TrainerSettings) -> torch.dtype:
-    """That of the network's large tensors."""
-    return torch.bfloat16 if settings.precision == "bf16-mixed" else torch.float32
-
-
 def accelerator_of(settings: TrainerSettings) -> str:
     """Lightning's name of the accelerator. Raises UserError where it is not there, or cannot run at that precision."""
     device = choose(settings.accelerator, key="trainer.accelerator")

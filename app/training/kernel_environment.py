@@ -44,7 +44,7 @@ class KernelEnvironment(Callback):
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         for backward in (True, False):  # self-conditioning needs no gradients
-            select.prepare(module.device, _dtype(trainer), backward, used=select.used_by(module))
+            select.prepare(module.device, dtype_of(str(trainer.precision)), backward, used=select.used_by(module))
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._end(module)
@@ -86,6 +86,6 @@ class KernelEnvironment(Callback):
                 part.run_phase = phase
 
 
-def _dtype(trainer: Trainer) -> torch.dtype:
-    """That of the network's large tensors."""
-    return torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
+def dtype_of(precision: str) -> torch.dtype:
+    """That of the network's large tensors in a run of this precision, as Lightning names it."""
+    return torch.bfloat16 if "bf16" in precision else torch.float32

@@ -25,7 +25,8 @@ from app.ops import select
 from app.training import console
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
-from app.training.fit import accelerator_of, dtype_of, fit
+from app.training.fit import accelerator_of, fit
+from app.training.kernel_environment import dtype_of
 from app.training.module import CodesignModule
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
@@ -57,7 +58,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
     refuse_idle(arguments, module)
-    dtype = dtype_of(plan.recipe.trainer)
+    dtype = dtype_of(plan.recipe.trainer.precision)
     select.require(plan.recipe.kernels, torch.device(accelerator), dtype, select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
         module.model.esm.check(torch.device(accelerator))
