@@ -13,31 +13,40 @@ from torch.utils.checkpoint import checkpoint
 
 from app.devices import full_precision
 
-Sliced = Callable[[int, Sequence[Tensor], Sequence[Tensor]], Tensor]
-"""(rows, split, whole) -> Tensor"""
 
+class Sliced:
+    """`function(*split, *whole)` on slices of rows (dimension 1) of the tensors in `split`, joined in dimension 1.
 
-def by_rows(function: Callable[..., Tensor]) -> Sliced:
-    """Makes `function(*split, *whole)` work on slices of so many rows (dimension 1) of the tensors in `split`.
-
-    What is returned takes (rows, split, whole) and joins the results in dimension 1. Nothing from inside a slice is
-    kept for the backward pass, which makes it again (Chen et al. 2016). One slice is a plain call.
-
-    function: of tensors alone, at the top of its module; it draws no random numbers and runs without autocast.
+    Nothing from inside a slice is kept for the backward pass, which makes it again (Chen et al. 2016). One slice is a
+    plain call.
     """
-    operator = _operator(function)
 
-    def in_slices(rows: int, split: Sequence[Tensor], whole: Sequence[Tensor] = ()) -> Tensor:
+    def __init__(self, function: Callable[..., Tensor]):
+        """function: of tensors alone, at the top of its module; it draws no random numbers, and has no autocast."""
+        self.function = function
+        self._operator, self._backward = _operators(function)
+
+    def __call__(self, rows: int, split: Sequence[Tensor], whole: Sequence[Tensor] = ()) -> Tensor:
+        """rows: of a slice."""
         device, length = split[0].device, split[0].shape[1]
         compiling = torch.compiler.is_compiling()
         if compiling and not _known(rows >= length):
-            return operator(rows, list(split), list(whole))
+            return self._operator(rows, list(split), list(whole))
         with full_precision(device):
             if compiling or rows >= length:
-                return function(*split, *whole)
-            return _in_slices(function, rows, split, whole)
+                return self.function(*split, *whole)
+            return _in_slices(self.function, rows, split, whole)
 
-    return in_slices
+    def gradients(
+        self, grad: Tensor, rows: int, split: Sequence[Tensor], whole: Sequence[Tensor], wanted: Sequence[bool]
+    ) -> list[Tensor]:
+        """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result."""
+        return self._backward(grad, rows, list(split), list(whole), list(wanted))
+
+
+def by_rows(function: Callable[..., Tensor]) -> Sliced:
+    """Decorator: see `Sliced`."""
+    return Sliced(function)
 
 
 def _known(condition: bool) -> bool:
@@ -56,8 +65,9 @@ def _in_slices(function: Callable[..., Tensor], rows: int, split: Sequence[Tenso
     return torch.cat([checkpoint(function, *piece, *whole, **kept) for piece in slices], dim=1)
 
 
-def _operator(function: Callable[..., Tensor]) -> Callable[[int, list[Tensor], list[Tensor]], Tensor]:
-    """The same as one operator with a backward pass of its own, which makes and goes through one slice at a time."""
+def _operators(function: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], Callable[..., list[Tensor]]]:
+    """The same as one operator with a backward pass of its own, which makes and goes through one slice at a time; and
+    that backward pass."""
     name = re.sub(r"\W+", "_", f"{function.__module__}.{function.__qualname__}".removeprefix("app.ops."))
     name, backward_name = f"trunkline::{name}", f"{name}_backward"
 
@@ -92,12 +102,13 @@ def _operator(function: Callable[..., Tensor]) -> Callable[[int, list[Tensor], l
     def gradients(ctx, grad):
         given, wanted = list(ctx.saved_tensors), [*ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
         split, whole = given[: ctx.num_split], given[ctx.num_split :]
-        made = iter(getattr(torch.ops.trunkline, backward_name)(grad, ctx.rows, split, whole, wanted))
+        made = iter(backward_operator(grad, ctx.rows, split, whole, wanted))
         found = [next(made) if wants else None for wants in wanted]
         return None, found[: ctx.num_split], found[ctx.num_split :]
 
     forward.register_autograd(gradients, setup_context=keep)
-    return forward
+    backward_operator = getattr(torch.ops.trunkline, backward_name)
+    return forward, backward_operator
 
 
 def _backward(

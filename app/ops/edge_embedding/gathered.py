@@ -4,17 +4,23 @@ The layer is linear, so it is a sum over its inputs: nodes are multiplied once e
 values, a distogram picks one column of the weight. The features of a pair are never joined, and the rest goes by rows.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.devices import compute_dtype, full_precision, product_dtype
+from app.devices import NVIDIA, compute_dtype, full_precision, product_dtype
 from app.ops.edge_embedding.distogram import bin_of, distances
 from app.ops.edge_embedding.reference import EPSILON
 from app.ops.recompute import by_rows
 
 LARGEST = 2**21
 """Entries of a hidden layer (8 MiB). Edges of at most that size are made in one go."""
+
+LARGEST_ON_GPU = 2**25
+"""The same where slices have to keep a GPU busy: 512 residues in one go. With slices as on a CPU, launching them took
+an H100's host four times as long as the reference takes."""
 
 
 def edge_embedding(
@@ -31,8 +37,41 @@ def edge_embedding(
     mask: Tensor,
 ) -> Tensor:
     """As the reference. The first layer and the LayerNorm are float32 under any autocast, or all is float64."""
-    dtype = compute_dtype(node)
-    precise = torch.promote_types(dtype, torch.float32)
+    parts = shares(node, relative, trans, num_bins, chain_idx, diffuse_mask, first)
+    largest = LARGEST_ON_GPU if node.device.type == NVIDIA else LARGEST
+    rows = max(1, largest // max(1, parts.of_j.numel()))
+    return edges(rows, *parts.arguments(mask.to(compute_dtype(node)), second, last, norm))
+
+
+class Shares(NamedTuple):
+    """What the first layer's output is a sum of, in float32 or float64, and where a pair finds its terms."""
+
+    of_i: Tensor  # [B, N, hidden]
+    of_j: Tensor  # [B, N, hidden], bias included
+    by_offset: Tensor  # of the relative position, [2 N - 1, hidden], row i - j + N - 1
+    by_bin: Tensor  # of distances, [T, bins + 1, hidden]; row 0 for no bin
+    place: Tensor  # number and chain of residues, [B, N, 2]
+    positions: Tensor  # [B, N, T, 3]
+    same_chain: tuple[Tensor, ...]  # [hidden] where the chain is seen, else nothing
+
+    def arguments(self, mask: Tensor, *layers: tuple[Tensor, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """For `edges`: what the rows have of their own, and what they share."""
+        mine = [self.of_i, mask, self.place, self.positions]
+        shared = [self.of_j, self.by_offset, self.by_bin, self.place, self.positions]
+        return mine, [*shared, *(x for layer in layers for x in layer), *self.same_chain]
+
+
+def shares(
+    node: Tensor,
+    relative: Tensor,
+    trans: tuple[Tensor, ...],
+    num_bins: int,
+    chain_idx: Tensor | None,
+    diffuse_mask: Tensor | None,
+    first: tuple[Tensor, Tensor],
+) -> Shares:
+    """Arguments as of the operation."""
+    precise = torch.promote_types(compute_dtype(node), torch.float32)
     size, length, width = node.shape
     with full_precision(node.device):
         node, relative = node.to(precise), relative.to(precise)
@@ -40,21 +79,18 @@ def edge_embedding(
         has_chain, has_diffuse = chain_idx is not None, diffuse_mask is not None
         parts = weight.split([width] * 3 + [num_bins] * len(trans) + [1] * has_chain + [1, 1] * has_diffuse, dim=1)
         of_i, of_j, by_offset = F.linear(node, parts[0]), F.linear(node, parts[1], bias), F.linear(relative, parts[2])
-        by_bin = torch.stack([F.pad(part.mT, (0, 0, 1, 0)) for part in parts[3 : 3 + len(trans)]])  # row 0 for no bin
+        by_bin = torch.stack([F.pad(part.mT, (0, 0, 1, 0)) for part in parts[3 : 3 + len(trans)]])
         if has_diffuse:
             given = diffuse_mask.to(precise)[..., None]
             of_i, of_j = of_i + given * parts[-2][:, 0], of_j + given * parts[-1][:, 0]
         position = torch.arange(length, device=node.device).expand(size, length)
         place = torch.stack([position, chain_idx if has_chain else position], dim=-1)
-        same_chain = [parts[3 + len(trans)][:, 0]] if has_chain else []
-    positions = torch.stack(trans, dim=2).detach()
-    rows = max(1, LARGEST // (size * length * len(weight)))
-    mine = [of_i, mask.to(dtype), place, positions]
-    return _edges(rows, mine, [of_j, by_offset, by_bin, place, positions, *second, *last, *norm, *same_chain])
+        same_chain = (parts[3 + len(trans)][:, 0],) if has_chain else ()
+    return Shares(of_i, of_j, by_offset, by_bin, place, torch.stack(trans, dim=2).detach(), same_chain)
 
 
 @by_rows
-def _edges(
+def edges(
     of_i: Tensor,
     mask: Tensor,
     row: Tensor,
