@@ -21,7 +21,8 @@ def by_rows(function: Callable[..., Tensor]) -> Sliced:
     """Makes `function(*split, *whole)` work on slices of so many rows (dimension 1) of the tensors in `split`.
 
     What is returned takes (rows, split, whole) and joins the results in dimension 1. Nothing from inside a slice is
-    kept for the backward pass, which makes it again (Chen et al. 2016). One slice is a plain call.
+    kept for the backward pass, which makes it again (Chen et al. 2016). One slice is a plain call; to a compiler, where
+    it is one whatever the length.
 
     function: of tensors alone, at the top of its module; it draws no random numbers and runs without autocast.
     """
@@ -41,7 +42,7 @@ def by_rows(function: Callable[..., Tensor]) -> Sliced:
 
 
 def _known(condition: bool) -> bool:
-    """Whether it holds for all lengths that a compiler has in mind: asked like this, it promises none to hold."""
+    """Whether a condition holds whatever lengths the compiler leaves open; asked by `if`, it would be built in."""
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # a part of the compiler
 
     return statically_known_true(condition)
