@@ -261,6 +261,7 @@ def test_precision_compiler_and_graphs(run, monkeypatch, caplog):
     _, manifest = run("lengths=9")
     assert (manifest["precision"], manifest["settings"]["precision"]) == ("float32", "float32")
     assert (manifest["settings"]["compile"], manifest["settings"]["cuda_graph"]) == (False, "auto")
+    assert (manifest["compiled"], manifest["cuda_graph"]) == (False, False)
     _, half = run("lengths=9", "precision=bfloat16", out="half")
     assert (half["precision"], half["settings"]["precision"]) == ("bfloat16", "bfloat16")
     assert half["designs"][0]["sequence"]
@@ -274,6 +275,7 @@ def test_precision_compiler_and_graphs(run, monkeypatch, caplog):
     monkeypatch.setattr(torch, "compile", no_compiler)
     _, compiled = run("lengths=[9,12]", "compile=true", out="compiled")
     assert compiled["designs"][0] == manifest["designs"][0]
+    assert (compiled["settings"]["compile"], compiled["compiled"]) == (True, False)
     (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert "(RuntimeError: no C++ compiler): going on without it" in warning
     assert refusal(run, "lengths=9", "cuda_graph=true", out="graph").startswith(

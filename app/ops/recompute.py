@@ -18,7 +18,7 @@ class Sliced:
     """`function(*split, *whole)` on slices of rows (dimension 1) of the tensors in `split`, joined in dimension 1.
 
     Nothing from inside a slice is kept for the backward pass, which makes it again (Chen et al. 2016). One slice is a
-    plain call.
+    plain call; to a compiler, where it is one whatever the length.
     """
 
     def __init__(self, function: Callable[..., Tensor]):
@@ -50,7 +50,7 @@ def by_rows(function: Callable[..., Tensor]) -> Sliced:
 
 
 def _known(condition: bool) -> bool:
-    """Whether it holds for all lengths that a compiler has in mind: asked like this, it promises none to hold."""
+    """Whether a condition holds whatever lengths the compiler leaves open; asked by `if`, it would be built in."""
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # a part of the compiler
 
     return statically_known_true(condition)

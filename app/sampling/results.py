@@ -66,6 +66,7 @@ class Results:
         check_new(request.out)
         self.request, self.folder = request, request.out
         self.kernels = select.News()
+        self.compiled = self.cuda_graph = False  # whether they have served so far
         self.records: dict[str, dict[str, Any]] = {
             design.id: {
                 "id": design.id,
@@ -149,7 +150,8 @@ class Results:
                 took[choice.operation].append(choice.backend)
         kernels = {"asked_for": select.settings().model_dump(), "took": took}
         kernels["matmul_precision"] = torch.get_float32_matmul_precision()
-        manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
+        served = {"compiled": self.compiled, "cuda_graph": self.cuda_graph, "kernels": kernels}
+        manifest = self._head | served | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
                 write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])

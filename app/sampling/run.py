@@ -52,8 +52,9 @@ def generate(
     if getattr(model, "has_sequence_head", True) is False:
         refuse_without_head(request.task)
     check_new(request.out)
-    ready = prepared(model, precision=request.precision, compile=request.compile, cuda_graph=request.cuda_graph)
+    how = {"precision": request.precision, "compile": request.compile, "cuda_graph": request.cuda_graph}
     with display or Display(request.progress_bar) as display:
+        ready = prepared(model, **how, tell=display.say)
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
@@ -106,6 +107,7 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
     for line in results.kernels.lines():
         display.say(line)
     display.finished(length, len(batch))
+    results.compiled, results.cuda_graph = model.compiled, model.captured
     results.save()
 
 

@@ -12,6 +12,7 @@ from app.sampling.graph import WARM_UP
 from app.types import Prediction
 from tests import cuda_graph
 from tests.factories import tiny_model, tiny_recipe
+from tests.sampling.made_inputs import UNCONDITIONAL
 from tests.sampling.recorder import every_sampler, every_task, given
 
 
@@ -42,6 +43,13 @@ def test_replays_make_the_same_designs(graphs, task, sampler, keep):
     same(sample(prepared(model), **how), plain)
     (graph,) = graphs
     assert graph.replays == 9 - WARM_UP
+
+
+def test_the_manifest_says_whether_they_served(graphs, run):
+    _, manifest = run(**UNCONDITIONAL)
+    assert manifest["cuda_graph"] is True
+    _, manifest = run(**UNCONDITIONAL, cuda_graph=False)
+    assert manifest["cuda_graph"] is False
 
 
 def test_each_batch_has_a_graph_of_its_own(graphs):

@@ -1,5 +1,6 @@
 """The whole run but for the command line, on a small model of the project's own."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -54,6 +55,19 @@ def test_the_manifest_says_how_it_was_made(run, tmp_path):
     assert manifest["settings"]["lengths"] == [9, 14]
     assert manifest["settings"]["sampler"] == SAMPLERS["euler"].model_dump(mode="json")
     assert manifest["device"] == "cpu"
+
+
+@pytest.mark.slow
+def test_it_is_told_that_compiling_begins_and_the_manifest_whether_it_served(run, monkeypatch, capsys):
+    traced = functools.partial(torch.compile, backend=lambda graph, inputs: graph.forward)
+    monkeypatch.setattr(torch, "compile", traced)
+    torch._dynamo.reset()
+    _, manifest = run(**UNCONDITIONAL, compile=True)
+    torch._dynamo.reset()
+    assert capsys.readouterr().out.count("compile=true: compiling the network") == 1
+    assert manifest["compiled"] is True
+    _, manifest = run(**UNCONDITIONAL)
+    assert manifest["compiled"] is False
 
 
 def test_atoms_written_are_the_samplers(run, tmp_path):

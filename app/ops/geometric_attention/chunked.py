@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from app.devices import full_precision
 from app.geometry import frames as frame
 from app.ops.geometric_attention.reference import SHORTEST
 from app.ops.recompute import by_rows
@@ -23,20 +24,21 @@ def geometric_attention(
     frames: Frames,
     node_mask: Tensor,
 ) -> Tensor:
-    """Shapes and meaning as in `reference.py`. The backward pass makes the weights of each chunk again."""
-    near = frame.centred(frames, node_mask)
-    rotmats, trans = near.rotmats, near.trans[:, :, None]
+    """Shapes and meaning as in `reference.py`; no autocast. The backward pass makes the weights of a chunk again."""
+    with full_precision(v.device):
+        near = frame.centred(frames, node_mask)
+        rotmats, trans = near.rotmats, near.trans[:, :, None]
 
-    def turned(directions: Tensor) -> Tensor:
-        return directions @ rotmats.mT
+        def turned(directions: Tensor) -> Tensor:
+            return directions @ rotmats.mT
 
-    rotation_weight, distance_weight = (3**-0.5 * w[:, None, None] for w in (rotation_weight, distance_weight))
-    keys = turned(k_rotation), turned(k_distance) + trans, turned(v)
-    k_rotation, k_distance, values = (x.transpose(1, 2) for x in keys)  # [B, H, N, 3]
-    absent = node_mask[:, None, None] == 0
-    queries = turned(q_rotation), turned(q_distance) + trans
-    attended = _attend(QUERIES, queries, [k_rotation, k_distance, values, rotation_weight, distance_weight, absent])
-    return (attended @ rotmats) * node_mask[..., None, None]
+        rotation_weight, distance_weight = (3**-0.5 * w[:, None, None] for w in (rotation_weight, distance_weight))
+        keys = turned(k_rotation), turned(k_distance) + trans, turned(v)
+        k_rotation, k_distance, values = (x.transpose(1, 2) for x in keys)  # [B, H, N, 3]
+        absent = node_mask[:, None, None] == 0
+        queries = turned(q_rotation), turned(q_distance) + trans
+        attended = _attend(QUERIES, queries, [k_rotation, k_distance, values, rotation_weight, distance_weight, absent])
+        return (attended @ rotmats) * node_mask[..., None, None]
 
 
 @by_rows
