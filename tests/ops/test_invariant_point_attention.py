@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from app.devices import NVIDIA
 from app.ops.backend import Call
 from app.ops.check import BOUNDS, cast, compare, run
-from app.ops.invariant_point_attention import expanded, invariant_point_attention, limit, reference
+from app.ops.invariant_point_attention import expanded, invariant_point_attention, limit, reference, tiles
 from app.types import Frames
 from tests.conftest import HAS_GPU
 from tests.factories import generator, random_rotations
@@ -30,8 +30,7 @@ def large_tiles(monkeypatch):
         from app.ops.invariant_point_attention import fused
 
         monkeypatch.setattr(fused, "RESIDUES", 32)
-        for kernel in ("ATTEND", "ATTEND_MANY", "BY_QUERIES", "BY_KEYS"):
-            monkeypatch.setattr(fused, kernel, dict.fromkeys((2, 4), fused.Tiles(16, 16, warps=4, stages=1)))
+        monkeypatch.setattr(fused, "fitted", lambda *_: tiles.Tiles(16, 16, warps=4, stages=1))
 
 
 def arguments(seed: int = 0) -> dict:
