@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from app.devices import NVIDIA
 from app.ops.backend import Call
 from app.ops.check import BOUNDS, cast, compare, run
-from app.ops.invariant_point_attention import expanded, invariant_point_attention, limit, reference, tiles
+from app.ops.invariant_point_attention import expanded, invariant_point_attention, limit, reference
 from app.types import Frames
 from tests.conftest import HAS_GPU
 from tests.factories import generator, random_rotations
@@ -23,14 +23,7 @@ TRITON = pytest.param("triton", marks=pytest.mark.skipif(find_spec("triton") is 
 every_backend = pytest.mark.parametrize("backend", ["reference", "torch", TRITON])
 
 
-@pytest.fixture(autouse=True)
-def large_tiles(monkeypatch):
-    """The interpreter takes its time by the operation, however large its operands."""
-    if find_spec("triton") and not HAS_GPU:
-        from app.ops.invariant_point_attention import fused
-
-        monkeypatch.setattr(fused, "RESIDUES", 32)
-        monkeypatch.setattr(fused, "fitted", lambda *_: tiles.Tiles(16, 16, warps=4, stages=1))
+pytestmark = pytest.mark.usefixtures("large_tiles")
 
 
 def arguments(seed: int = 0) -> dict:

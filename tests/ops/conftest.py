@@ -1,0 +1,18 @@
+"""What tests of kernels have under Triton's interpreter."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from app.ops.invariant_point_attention.tiles import Tiles
+from tests.conftest import HAS_GPU
+
+
+@pytest.fixture
+def large_tiles(monkeypatch):
+    """Of the point attention: the interpreter takes its time by the operation, however large its operands."""
+    if find_spec("triton") and not HAS_GPU:
+        from app.ops.invariant_point_attention import fused
+
+        monkeypatch.setattr(fused, "RESIDUES", 32)
+        monkeypatch.setattr(fused, "fitted", lambda *_: Tiles(16, 16, warps=4, stages=1))
