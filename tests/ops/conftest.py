@@ -7,6 +7,12 @@ import pytest
 from app.ops.invariant_point_attention.tiles import Tiles
 from tests.conftest import HAS_GPU
 
+NARROW = {
+    "invariant_point_attention": {"num_heads": 2, "width": 4, "num_qk_points": 2, "num_v_points": 3, "c_z": 16},
+    "edge_transition": {"c_z": 16, "width": 8},
+}
+"""Operations with kernels of our own, and widths at which the interpreter is quick."""
+
 
 @pytest.fixture
 def large_tiles(monkeypatch):

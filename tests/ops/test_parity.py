@@ -13,6 +13,7 @@ from app.ops import select
 from app.ops.check import BOUNDS, cast, compare, mapped, run
 from app.types import Frames
 from tests.conftest import HAS_GPU
+from tests.ops.conftest import NARROW
 
 HERE = select.operations()
 Layout = Callable[[torch.Tensor], torch.Tensor]
@@ -27,14 +28,8 @@ ON_GPU = [
 ]
 JUDGE = "reference"
 
-INTERPRETED = {
-    "invariant_point_attention": {"num_heads": 2, "width": 4, "num_qk_points": 2, "num_v_points": 3, "c_z": 16},
-    "edge_transition": {"c_z": 16, "width": 8},
-}
-"""Operations with kernels of our own, and widths at which Triton's interpreter is quick."""
-
 every_interpreted = pytest.mark.parametrize(
-    ("name", "dtype"), [(name, dtype) for name in INTERPRETED for dtype in (torch.float32, torch.float16)]
+    ("name", "dtype"), [(name, dtype) for name in NARROW for dtype in (torch.float32, torch.float16)]
 )
 interpreter = pytest.mark.skipif(HAS_GPU or not find_spec("triton"), reason="needs triton, on a machine without a GPU")
 
@@ -105,7 +100,7 @@ def test_of_long_chains_on_a_gpu(name, backend, length, batch):
 @every_interpreted
 @pytest.mark.parametrize("batch", [1, 2])
 def test_of_more_than_a_tile_under_the_interpreter(name, dtype, batch):
-    hold(name, "triton", dtype, "cpu", HERE[name].example(18, batch=batch, **INTERPRETED[name]))
+    hold(name, "triton", dtype, "cpu", HERE[name].example(18, batch=batch, **NARROW[name]))
 
 
 # Arguments that do not lie together in memory
@@ -143,7 +138,7 @@ def test_strided_arguments(name, backend, layout):
 @every_layout
 @every_interpreted
 def test_strided_arguments_under_the_interpreter(name, dtype, layout):
-    hold(name, "triton", dtype, "cpu", HERE[name].example(5, batch=2, **INTERPRETED[name]), layout)
+    hold(name, "triton", dtype, "cpu", HERE[name].example(5, batch=2, **NARROW[name]), layout)
 
 
 @pytest.mark.gpu
@@ -176,11 +171,10 @@ def test_far_from_the_origin(name, backend, dtype):
 
 @interpreter
 @pytest.mark.usefixtures("large_tiles")
-@every_interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("name", [name for name in NARROW if name in OF_FRAMES])
 def test_far_from_the_origin_under_the_interpreter(name, dtype):
-    if name not in OF_FRAMES:
-        pytest.skip("has no frames")
-    hold(name, "triton", dtype, "cpu", far(name, 9, **INTERPRETED[name]))
+    hold(name, "triton", dtype, "cpu", far(name, 9, **NARROW[name]))
 
 
 @pytest.mark.gpu
@@ -202,14 +196,14 @@ def test_of_nothing_it_makes_what_the_reference_makes(name, backend, length, bat
 
 @interpreter
 @pytest.mark.parametrize(("length", "batch"), [(5, 0), (0, 2)])
-@pytest.mark.parametrize("name", INTERPRETED)
+@pytest.mark.parametrize("name", NARROW)
 def test_of_nothing_under_the_interpreter(name, length, batch):
-    nothing(name, "triton", "cpu", HERE[name].example(length, batch=batch, **INTERPRETED[name]))
+    nothing(name, "triton", "cpu", HERE[name].example(length, batch=batch, **NARROW[name]))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("length", "batch"), [(5, 0), (0, 2)])
-@pytest.mark.parametrize("name", INTERPRETED)
+@pytest.mark.parametrize("name", NARROW)
 def test_of_nothing_on_a_gpu(name, length, batch):
     nothing(name, "triton", NVIDIA, HERE[name].example(length, batch=batch))
 
