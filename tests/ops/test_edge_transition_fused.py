@@ -11,6 +11,8 @@ from app.ops.backend import Call
 from app.ops.edge_transition import edge_transition
 from app.ops.edge_transition.tiles import WIDEST_HIDDEN, backward_tile, forward_tile, limit
 from tests.conftest import HAS_GPU
+from tests.factories import generator
+from tests.ops.layouts import EVERY_LAYOUT
 
 pytest.importorskip("triton", reason="needs triton")
 NARROW = {"c_z": 16, "width": 8}
@@ -72,3 +74,26 @@ def test_a_tile_has_all_its_hidden_layer_in_registers(of_direction):
         assert before is None or tile.pairs <= before.pairs  # no wider a layer has a larger tile
         before = tile
     assert of_direction(384).pairs == 128
+
+
+@pytest.mark.skipif(HAS_GPU, reason="the interpreter is for machines without a GPU")
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+def test_the_operator_itself_takes_any_layout(layout):
+    """A compiler that calls it may lay out as it likes what the operation makes before."""
+    from app.ops.edge_transition.fused import pair_mlp
+
+    sizes = {
+        "edge": (2, 3, 3, 16),
+        "first_i": (2, 3, 32),
+        "first_j": (2, 3, 32),
+        "last_i": (2, 3, 16),
+        "last_j": (2, 3, 16),
+    }
+    sizes |= {"w1": (32, 16), "w2": (32, 32), "b2": (32,), "w3": (16, 32), "norm_weight": (16,), "norm_bias": (16,)}
+    source = generator()
+    given = {name: torch.randn(size, generator=source) for name, size in sizes.items()}
+    given["mask"] = torch.ones(2, 3, 3)
+    expected = check.run(pair_mlp, given)
+    found = check.run(lambda **a: pair_mlp(**{name: layout(x) for name, x in a.items()}), given)
+    torch.testing.assert_close(found.outputs, expected.outputs)
+    torch.testing.assert_close(found.gradients, expected.gradients)

@@ -224,6 +224,22 @@ def test_loops_cut_into_parts_give_the_same(splits, monkeypatch):
     assert compare(invariant_point_attention, "triton", example, DEVICE["triton"], torch.float32).within(1e-5)
 
 
+@pytest.mark.skipif(find_spec("triton") is None, reason="there is no triton here")
+def test_what_kernels_cannot_reach_is_made_dense():
+    """Columns in 32 bits, and the inner dimensions together; what is far apart otherwise stays where it is."""
+    from app.ops.invariant_point_attention.fused import _rows
+
+    def dense(shape: tuple[int, ...], stride: tuple[int, ...], inner: int = 1) -> bool:
+        x = torch.empty_strided(shape, stride, device="meta")
+        return _rows(x, inner) is not x
+
+    assert not dense((1, 4, 4, 16), (2**40, 2**34, 2**20, 1))
+    assert dense((1, 4, 4, 16), (2**40, 2**34, 2**29, 1))
+    assert dense((1, 4, 4, 16), (2**40, 2**34, 2**20, 2))
+    assert not dense((1, 4, 4, 5, 3), (2**40, 2**34, 2**20, 3, 1), inner=2)
+    assert dense((1, 4, 4, 5, 3), (2**40, 2**34, 2**20, 4, 1), inner=2)
+
+
 def test_memory_is_that_of_a_few_logits_and_the_gradient_of_the_edges():
     length = 128
     given = cast(invariant_point_attention.example(length), torch.device("cpu"), torch.float32)

@@ -1,7 +1,6 @@
 """Every backend of every operation against the reference in float64: values and all gradients."""
 
 import dataclasses
-from collections.abc import Callable
 from copy import copy
 from importlib.util import find_spec
 
@@ -14,9 +13,9 @@ from app.ops.check import BOUNDS, cast, compare, mapped, run
 from app.types import Frames
 from tests.conftest import HAS_GPU
 from tests.ops.conftest import NARROW
+from tests.ops.layouts import EVERY_LAYOUT, LAYOUTS, Layout, every_other
 
 HERE = select.operations()
-Layout = Callable[[torch.Tensor], torch.Tensor]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 BACKENDS = [(name, backend) for name, operation in HERE.items() for backend in operation.backends.values()]
 ON_CPU = [(name, backend.name, dtype) for name, backend in BACKENDS if backend.devices is None for dtype in DTYPES]
@@ -56,11 +55,13 @@ def hold(name: str, backend: str, dtype: torch.dtype, device: str, example: dict
 
 
 def laid_out(operation: select.Operation, backend: str, layout: Layout) -> tuple[select.Operation, str]:
-    """An operation with one more backend, which lays all tensors out before it calls that one, and its name."""
+    """An operation with one more backend, which is that one with all arguments, and gradients of its results, laid out;
+    and its name."""
     more, function = copy(operation), operation.function(backend)
 
     def spread(**given):
-        return function(**{key: mapped(layout, value) for key, value in given.items()})
+        made = function(**{key: mapped(layout, value) for key, value in given.items()})
+        return mapped(every_other, made)  # of which the gradient is laid out so too
 
     more._functions = {JUDGE: operation.function(JUDGE), "laid out": spread}
     return more, "laid out"
@@ -106,28 +107,7 @@ def test_of_more_than_a_tile_under_the_interpreter(name, dtype, batch):
 # Arguments that do not lie together in memory
 
 
-def every_other(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers, every other one in memory, between what must not be read."""
-    if x.dim() < 2:
-        return x
-    return torch.stack([x, torch.full_like(x, torch.nan if x.is_floating_point() else 0)], dim=-1)[..., 0]
-
-
-def turned(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers, the first dimension innermost in memory."""
-    dims = list(reversed(range(x.dim())))
-    return x.permute(dims).contiguous().permute(dims)
-
-
-def heads_outside(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers, the last dimension innermost and the one before it outermost, as after a product by heads."""
-    return x.movedim(-2, 0).contiguous().movedim(0, -2) if x.dim() > 2 else x
-
-
-every_layout = pytest.mark.parametrize("layout", [every_other, turned, heads_outside])
-
-
-@every_layout
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("name", "backend"), [case[:2] for case in ON_CPU if case[2] == torch.float32])
 def test_strided_arguments(name, backend, layout):
     hold(name, backend, torch.float32, "cpu", HERE[name].example(6, batch=2), layout)
@@ -135,16 +115,21 @@ def test_strided_arguments(name, backend, layout):
 
 @interpreter
 @pytest.mark.usefixtures("large_tiles")
-@every_layout
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
 @every_interpreted
 def test_strided_arguments_under_the_interpreter(name, dtype, layout):
     hold(name, "triton", dtype, "cpu", HERE[name].example(5, batch=2, **NARROW[name]), layout)
 
 
 @pytest.mark.gpu
-@every_layout
 @pytest.mark.parametrize(
-    ("name", "backend", "dtype"), [case for case in ON_GPU if case[2] != torch.float16 and case[1] != JUDGE]
+    ("name", "backend", "dtype", "layout"),
+    [
+        (*case, layout)
+        for case in ON_GPU
+        if case[2] != torch.float16 and case[1] != JUDGE
+        for layout in (EVERY_LAYOUT if case[1] == "triton" else LAYOUTS)
+    ],
 )
 def test_strided_arguments_on_a_gpu(name, backend, dtype, layout):
     length = max(33, HERE[name].backends[backend].shortest)
