@@ -91,7 +91,7 @@ def test_on_a_gpu(name, backend, dtype, length):
     [case[:2] for case in ON_GPU if case[2] == torch.bfloat16 and case[1] != JUDGE],
 )
 def test_of_long_chains_on_a_gpu(name, backend, length, batch):
-    """The judge's logits of triangle attention are 9 GB each, of which it holds five: none may be left from before."""
+    """In float64 the logits of two examples of triangle attention are 9 GB, and the judge has several such tensors."""
     torch.cuda.empty_cache()
     hold(name, backend, torch.bfloat16, NVIDIA, HERE[name].example(length, batch=batch))
 
