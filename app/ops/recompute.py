@@ -21,3 +21,8 @@ def by_rows(function: Callable[..., Tensor], rows: int, *split: Tensor) -> Tenso
         return torch.cat([function(*piece) for piece in slices], dim=1)
     kept = {"use_reentrant": False, "preserve_rng_state": False}
     return torch.cat([checkpoint(function, *piece, **kept) for piece in slices], dim=1)
+
+
+def rows_within(largest: int, row: int) -> int:
+    """How many rows of so many entries have at most `largest` together; at least 1, however large or empty a row is."""
+    return max(1, largest // max(1, row))

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import sys
 import types
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -158,6 +159,27 @@ def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, back
         found, expected = (operation.function(one)(**given) for one in (backend, "reference"))
     assert found.dtype == expected.dtype
     torch.testing.assert_close(found, expected, atol=3e-2 * expected.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [case for case in CASES if case[1] != "flash_attn"]
+)  # which does it itself
+def test_the_package_is_called_with_the_device_of_its_tensors_current(loaded, monkeypatch, name, backend):
+    operation, current, called = loaded(name, backend), [], []
+
+    @contextmanager
+    def noted(device: torch.device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(f"app.ops.{name}.{operation.backends[backend].module}.current", noted)
+    package = sys.modules[operation.backends[backend].modules[0]]
+    for key, function in inspect.getmembers(package, inspect.isfunction):
+        watched = lambda *args, of=function, **kwargs: called.append(list(current)) or of(*args, **kwargs)  # noqa: E731
+        monkeypatch.setattr(package, key, watched)
+    operation.function(backend)(**cast(operation.example(3), CPU, torch.float32))
+    assert called == [[CPU]]
 
 
 def call(dtype: torch.dtype, length: int, *widths: int, backward: bool = True) -> Call:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from tests.factories import generator
 
 
@@ -43,3 +43,8 @@ def test_nothing_is_made_twice_where_no_gradient_is_wanted():
     with torch.no_grad():
         by_rows(lambda a: seen.append(a.shape[1]) or a, 2, inputs()[0])
     assert seen == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("largest", "row", "rows"), [(10, 3, 3), (10, 10, 1), (10, 11, 1), (10, 0, 10), (0, 3, 1)])
+def test_as_many_rows_as_there_is_room_for_and_one_at_least(largest, row, rows):
+    assert rows_within(largest, row) == rows

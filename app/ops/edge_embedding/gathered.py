@@ -11,7 +11,7 @@ from torch import Tensor
 from app.devices import compute_dtype, full_precision, product_dtype
 from app.ops.edge_embedding.distogram import bin_of, distances
 from app.ops.edge_embedding.reference import EPSILON
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 
 LARGEST = 2**21
 """Entries of a hidden layer (8 MiB). Edges of at most that size are made in one go."""
@@ -50,13 +50,13 @@ def edge_embedding(
             given = diffuse_mask.to(precise)[..., None]
             of_i, of_j = of_i + given * parts[-2][:, 0], of_j + given * parts[-1][:, 0]
         same_chain = parts[3 + len(trans)][:, 0] if has_chain else None
-        position = torch.arange(length, device=node.device).expand(size, length)
+        position = torch.arange(length, device=node.device)
         chains = [chain_idx] if has_chain else []
 
         def rows_of(of_i: Tensor, mask: Tensor, row: Tensor, *rest: Tensor) -> Tensor:
             """[B, rows, N, out], from what the rows have of their own."""
             hidden = of_i[:, :, None] + of_j[:, None]
-            hidden = hidden + F.embedding(row[0, :, None] - position[0] + length - 1, by_offset)
+            hidden = hidden + F.embedding(row[:1, :, None] - position + length - 1, by_offset)
             for table, rows, columns in zip(by_bin, rest, trans, strict=False):
                 hidden = hidden + F.embedding(bin_of(distances(rows, columns), num_bins), table)
             if same_chain is not None:
@@ -67,5 +67,5 @@ def edge_embedding(
             out = F.linear(hidden, *layers[1]).to(precise)
             return (F.layer_norm(out, out.shape[-1:], norm_weight, norm_bias, EPSILON) * mask[..., None]).to(dtype)
 
-        rows = max(1, LARGEST // (size * length * len(weight)))
-        return by_rows(rows_of, rows, of_i, mask, position, *trans, *chains)
+        rows = rows_within(LARGEST, size * length * len(weight))
+        return by_rows(rows_of, rows, of_i, mask, position.expand(size, length), *trans, *chains)

@@ -6,7 +6,7 @@ from torch.nn.attention import sdpa_kernel
 
 from app.devices import NVIDIA, full_precision
 from app.ops.absent import as_bias, filled
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from app.ops.sdpa import SOUND
 from app.ops.select import wants_gradient
 from app.ops.triangle_attention import reference
@@ -26,7 +26,7 @@ def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tens
     would write all logits out as well, and be slower.
     """
     on_gpu = q.device.type == NVIDIA
-    rows = max(1, (LARGEST_ON_GPU if on_gpu else LARGEST) // bias.numel())
+    rows = rows_within(LARGEST_ON_GPU if on_gpu else LARGEST, bias.numel())
     if not on_gpu and wants_gradient(q, k, v, bias):
 
         def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.devices import NVIDIA
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from app.ops.triangle_multiplication import reference
 from app.ops.triangle_multiplication.reference import Direction, layer_norm
 
@@ -46,7 +46,7 @@ def triangle_multiplication(
         x = layer_norm(triangles, *norm_out)
         return F.linear(x, p_out) * F.linear(normed(edge), g_out).sigmoid()
 
-    rows = max(1, largest // (edge.numel() // edge.shape[1]))
+    rows = rows_within(largest, edge[:, 0].numel())
     a, b = by_rows(sides, rows, edge, mask).permute(0, 3, 1, 2).chunk(2, dim=1)
     triangles = a @ b.mT if direction == "outgoing" else a.mT @ b
     return by_rows(update, rows, triangles.permute(0, 2, 3, 1), edge)
