@@ -49,7 +49,7 @@ def test_the_manifest_says_how_it_was_made(run, tmp_path):
     checkpoint.write_bytes(b"weights")
     _, manifest = run(**UNCONDITIONAL, ckpt=checkpoint)
     assert manifest["checkpoint"] == {"path": str(checkpoint), "sha256": hashlib.sha256(b"weights").hexdigest()}
-    assert set(manifest["versions"]) == {"trunkline", "torch", "python"}
+    assert {"trunkline", "torch", "python"} <= manifest["versions"].keys()
     assert manifest["seed"] == manifest["settings"]["seed"] == 3
     assert manifest["settings"]["lengths"] == [9, 14]
     assert manifest["settings"]["sampler"] == SAMPLERS["euler"].model_dump(mode="json")
