@@ -19,6 +19,9 @@ HERE = operations()
 CPU = torch.device("cpu")
 
 
+WITH_MASK = {"triangle_attention": "mask", "pair_bias_attention": "key_mask"}
+
+
 def attended(q, k, v, bias, present, scale):
     logits = (scale * q @ k.mT + bias).float()
     return logits.masked_fill(~present, -1e9).softmax(-1).to(v.dtype) @ v
@@ -148,6 +151,22 @@ def test_rows_without_keys_are_zero_and_let_no_gradient_through(loaded, name, ba
     out.sum().backward()
     assert not out[:, 1].any() and not v.grad[:, 1].any()
     assert out[:, 0].any() and v.grad[:, 0].any()
+
+
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] in WITH_MASK])
+def test_packages_are_never_shown_a_row_without_keys(loaded, monkeypatch, name, backend):
+    """Of which their kernels make what they like, and another version something else."""
+    shown, attend = [], attended
+
+    def seen(q, k, v, bias, present, scale):
+        shown.append(bool(present.any(-1).all()))
+        return attend(q, k, v, bias, present, scale)
+
+    operation = loaded(name, backend)
+    monkeypatch.setattr(sys.modules[__name__], "attended", seen)
+    given = cast(operation.example(5, batch=2), CPU, torch.float32)
+    assert not given[WITH_MASK[name]].any(-1).all()
+    assert operation.function(backend)(**given).isfinite().all() and shown == [True]
 
 
 @pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0].startswith(("triangle", "pair"))])
