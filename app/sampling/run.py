@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.config.keys import one_line
 from app.errors import UserError
+from app.ops import select
 from app.sampling.designs import Design, batches, designs_of
 from app.sampling.display import Display
 from app.sampling.given import read_given
@@ -53,7 +54,8 @@ def generate(
         refuse_without_head(request.task)
     check_new(request.out)
     ready = prepared(model, precision=request.precision, compile=request.compile, cuda_graph=request.cuda_graph)
-    with display or Display(request.progress_bar) as display:
+    of_this_run = select.using(select.settings())  # so that the manifest tells no other run's choices
+    with of_this_run, display or Display(request.progress_bar) as display:
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")

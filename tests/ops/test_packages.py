@@ -169,6 +169,15 @@ def test_packages_are_never_shown_a_row_without_keys(loaded, monkeypatch, name, 
     assert operation.function(backend)(**given).isfinite().all() and shown == [True]
 
 
+@pytest.mark.parametrize(("told", "gives"), [(None, True), ("0", True), ("1", False)])
+def test_trifast_is_given_tiles_unless_it_is_to_search(monkeypatch, told, gives):
+    made = {name: types.SimpleNamespace(configs=[]) for name in ("_fwd", "_bwd_q", "_bwd_kv", "_bwd_b")}
+    sys.modules["trifast.triton"].__dict__.update(made)
+    monkeypatch.delenv("TRIFAST_FORCE_TUNE") if told is None else monkeypatch.setenv("TRIFAST_FORCE_TUNE", told)
+    importlib.import_module("app.ops.triangle_attention.trifast")
+    assert [len(kernel.configs) for kernel in made.values()] == [gives] * 4
+
+
 @pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0].startswith(("triangle", "pair"))])
 def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, backend):
     operation = loaded(name, backend)
