@@ -123,6 +123,7 @@ def report() -> dict[str, str]:
 
 
 def in_words() -> str:
+    """The report as one line."""
     return ", ".join(f"{name}={value}" for name, value in report().items())
 
 
@@ -141,7 +142,7 @@ def faults(settings: EnvironmentSettings) -> list[str]:
             said.append(f"{name}={value} has no effect: the shell has {now}")
         elif now != value and name in _origin:
             said.append(f"{name} is {now}, not {value}: something changed it after it was set")
-        elif _origin.get(name, "set") != "set":
+        elif _origin.get(name, "set") != "set" and _is_read(name):
             said.append(f"{name}={now} was set after torch was imported, which may have been too late")
     if (precision := torch.get_float32_matmul_precision()) != settings.matmul_precision:
         said.append(f"float32 products are computed with precision {precision}, not {settings.matmul_precision}")

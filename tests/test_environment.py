@@ -1,5 +1,6 @@
 """Each case in an interpreter of its own: what counts is the state before torch is imported."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def test_the_shell_wins(variables, expected):
 def test_too_late_is_told():
     code = f"import torch; from app import environment as e; e.prepare(); print(e.report()['{NAME}'])"
     assert "after torch" in printed(code)
+
+
+def test_too_late_is_told_of_what_something_reads():
+    code = "import torch; from app import environment as e; e.prepare(); print(e.faults(e.EnvironmentSettings()))"
+    said = printed(code)
+    assert f"{NAME}=1 was set after torch was imported" in said
+    assert ("CUEQ_" in said) == (importlib.util.find_spec("cuequivariance_torch") is not None)
 
 
 def test_a_config_gives_the_values_and_null_leaves_a_variable_alone():

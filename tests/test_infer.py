@@ -95,7 +95,7 @@ def test_it_says_once_what_it_runs_with(run, capsys, restored_precision):
     _, manifest = run("lengths=[9,14]", "environment=tf32", "kernels.self_attention=reference")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "unconditional with sampler euler on cpu in float32"
-    assert said[1].startswith("PYTORCH_ENABLE_MPS_FALLBACK=") and "matmul_precision=high; trunkline " in said[1]
+    assert said[1].startswith("with PYTORCH_ENABLE_MPS_FALLBACK=") and "matmul_precision=high; trunkline " in said[1]
     assert f"torch {torch.__version__}" in said[1]
     (kernels,) = [line for line in said if line.startswith("kernels (")]
     assert "self_attention=reference" in kernels and "invariant_point_attention=torch" in kernels

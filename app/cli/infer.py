@@ -50,7 +50,7 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
-    print(f"{environment.in_words()}; {account.versions_in_words()}", flush=True)
+    print(f"with {environment.in_words()}; {account.versions_in_words()}", flush=True)
     for fault in environment.faults(settings):
         print(f"warning: {fault}", flush=True)
 

@@ -36,4 +36,5 @@ def versions() -> dict[str, str]:
 
 
 def versions_in_words() -> str:
+    """The versions as one line."""
     return ", ".join(f"{name} {version}" for name, version in versions().items())
