@@ -145,8 +145,8 @@ class Results:
             "done": len(done),
             "failed": self.count("failed"),
         }
-        kernels = {"kernels": account.kernels()}
-        manifest = self._head | kernels | counts | self._tail | {"designs": list(self.records.values())}
+        kernels = account.kernels()
+        manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
                 write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])

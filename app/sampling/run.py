@@ -50,12 +50,12 @@ def generate(
     Raises UserError, with nothing written, for an input that cannot be used, for a folder that holds another run, and
     for what the device cannot do; and, keeping what was made till then, where a kernel that was asked for cannot serve.
     """
+    select.use(select.settings())  # forgets choices of other runs, which the manifest is not to tell
     if getattr(model, "has_sequence_head", True) is False:
         refuse_without_head(request.task)
     check_new(request.out)
     ready = prepared(model, precision=request.precision, compile=request.compile, cuda_graph=request.cuda_graph)
-    of_this_run = select.using(select.settings())  # so that the manifest tells no other run's choices
-    with of_this_run, display or Display(request.progress_bar) as display:
+    with display or Display(request.progress_bar) as display:
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
