@@ -114,6 +114,22 @@ def test_where_flash_attention_runs(monkeypatch, kind, dtype, capability, runs):
     assert devices.runs_flash_attention(torch.device(kind), dtype) is runs
 
 
+@pytest.mark.parametrize(("kind", "waits"), [("cuda", 1), ("mps", 0), ("cpu", 0)])
+def test_only_a_device_that_copies_on_its_own_is_waited_for(monkeypatch, kind, waits):
+    asked = []
+
+    class Stream:
+        def __init__(self, device):
+            self.device = device
+
+        def synchronize(self):
+            asked.append(self.device)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    devices.wait_for(torch.device(kind))
+    assert asked == [torch.device(kind)] * waits
+
+
 def test_seeded_numbers_leave_the_others_as_they_would_have_been():
     torch.manual_seed(3)
     expected = torch.rand(4)

@@ -20,6 +20,9 @@ HERE = operations()
 CPU = torch.device("cpu")
 
 
+WITH_MASK = {"triangle_attention": "mask", "pair_bias_attention": "key_mask"}
+
+
 def attended(q, k, v, bias, present, scale):
     logits = (scale * q @ k.mT + bias).float()
     return logits.masked_fill(~present, -1e9).softmax(-1).to(v.dtype) @ v
@@ -149,6 +152,31 @@ def test_rows_without_keys_are_zero_and_let_no_gradient_through(loaded, name, ba
     out.sum().backward()
     assert not out[:, 1].any() and not v.grad[:, 1].any()
     assert out[:, 0].any() and v.grad[:, 0].any()
+
+
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] in WITH_MASK])
+def test_packages_are_never_shown_a_row_without_keys(loaded, monkeypatch, name, backend):
+    """Of which their kernels make what they like, and another version something else."""
+    shown, attend = [], attended
+
+    def seen(q, k, v, bias, present, scale):
+        shown.append(bool(present.any(-1).all()))
+        return attend(q, k, v, bias, present, scale)
+
+    operation = loaded(name, backend)
+    monkeypatch.setattr(sys.modules[__name__], "attended", seen)
+    given = cast(operation.example(5, batch=2), CPU, torch.float32)
+    assert not given[WITH_MASK[name]].any(-1).all()
+    assert operation.function(backend)(**given).isfinite().all() and shown == [True]
+
+
+@pytest.mark.parametrize(("told", "gives"), [(None, True), ("0", True), ("1", False)])
+def test_trifast_is_given_tiles_unless_it_is_to_search(monkeypatch, told, gives):
+    made = {name: types.SimpleNamespace(configs=[]) for name in ("_fwd", "_bwd_q", "_bwd_kv", "_bwd_b")}
+    sys.modules["trifast.triton"].__dict__.update(made)
+    monkeypatch.delenv("TRIFAST_FORCE_TUNE") if told is None else monkeypatch.setenv("TRIFAST_FORCE_TUNE", told)
+    importlib.import_module("app.ops.triangle_attention.trifast")
+    assert [len(kernel.configs) for kernel in made.values()] == [gives] * 4
 
 
 @pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0].startswith(("triangle", "pair"))])

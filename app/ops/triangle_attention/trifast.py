@@ -29,7 +29,7 @@ def use_tiles(tiles: dict[str, dict[str, int]]) -> None:
         getattr(kernels, name).configs = [config]
 
 
-if not os.environ.get("TRIFAST_FORCE_TUNE"):
+if os.environ.get("TRIFAST_FORCE_TUNE", "0") == "0":
     use_tiles(TILES)
 
 
