@@ -142,3 +142,8 @@ def _backward(
 
 def _wanted(tensors: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor]:
     return [x for x, wants in zip(tensors, wanted, strict=True) if wants]
+
+
+def rows_within(largest: int, row: int) -> int:
+    """How many rows of so many entries have at most `largest` together; at least 1, however large or empty a row is."""
+    return max(1, largest // max(1, row))

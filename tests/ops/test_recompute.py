@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from tests.factories import generator
 
 SEEN: list[int] = []
@@ -125,3 +125,8 @@ def test_sums_over_slices_lose_nothing_in_half_precision():
     compiled = torch.compile(lambda whole: on_split(1, given, given, whole), backend="aot_eager", fullgraph=True)
     compiled(whole).sum(dtype=torch.float32).backward()
     assert whole.grad.item() == 512
+
+
+@pytest.mark.parametrize(("largest", "row", "rows"), [(10, 3, 3), (10, 10, 1), (10, 11, 1), (10, 0, 10), (0, 3, 1)])
+def test_as_many_rows_as_there_is_room_for_and_one_at_least(largest, row, rows):
+    assert rows_within(largest, row) == rows

@@ -7,7 +7,7 @@ import torch
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
 
-from app.training.checkpoint import load_module
+from app.training.checkpoint import open_checkpoint
 from app.training.run import train
 from tests.training import runs
 from tests.training.runs import arguments, assert_same_weights
@@ -58,8 +58,8 @@ def test_checkpoints_do_not_tell_and_a_run_goes_on_either_way(tmp_path, monkeypa
     assert list(runs.weights(plain)) == list(runs.weights(compiled))
     for name, value in runs.weights(plain).items():
         torch.testing.assert_close(runs.weights(compiled)[name], value, atol=1e-4, rtol=0)
-    assert load_module(compiled / "checkpoints/last.ckpt").recipe.compile
+    assert open_checkpoint(compiled / "checkpoints/last.ckpt").recipe["compile"] is True
     last = f"resume={compiled / 'checkpoints/last.ckpt'}"
     assert train([last, "trainer.max_steps=5", "compile=false"]) == 0
     assert "compile: True -> False" in capsys.readouterr().out
-    assert not load_module(compiled / "checkpoints/last.ckpt").recipe.compile
+    assert open_checkpoint(compiled / "checkpoints/last.ckpt").recipe["compile"] is False

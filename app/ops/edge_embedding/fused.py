@@ -4,11 +4,12 @@ import torch
 import triton
 from torch import Tensor
 
-from app.devices import compute_dtype, full_precision
+from app.devices import compute_dtype, current, full_precision
 from app.ops.edge_embedding import gathered, kernels
 from app.ops.edge_embedding.distogram import lower_edges
 from app.ops.edge_embedding.gathered import LARGEST_ON_GPU, shares
 from app.ops.edge_embedding.reference import EPSILON
+from app.ops.recompute import rows_within
 
 PAIRS = {2: 128, 4: 32}
 """Of a tile, by bytes of a number; not measured."""
@@ -46,7 +47,7 @@ def embed_pairs(mine: list[Tensor], shared: list[Tensor]) -> Tensor:
     result = mask.new_empty(size, length, length, out)
     num_pairs, pairs = size * length**2, PAIRS[mask.element_size()]
     exact = torch.get_float32_matmul_precision() == "highest"
-    with torch.cuda.device_of(mask):
+    with current(mask.device):
         kernels.forward_kernel[(triton.cdiv(num_pairs, pairs),)](
             *(of_i, of_j, by_offset, by_bin, positions, lower_edges(by_bin.shape[1] - 1, mask.device)),
             place[..., 1].contiguous(),
@@ -87,7 +88,7 @@ def _keep(ctx, inputs, output):
 def _gradients(ctx, grad):
     mine, shared = ctx.saved_tensors[: ctx.num_mine], ctx.saved_tensors[ctx.num_mine :]
     wanted = [*ctx.needs_input_grad[0], *ctx.needs_input_grad[1]]
-    rows = max(1, LARGEST_ON_GPU // max(1, shared[0].numel()))
+    rows = rows_within(LARGEST_ON_GPU, shared[0].numel())
     made = iter(gathered.edges.gradients(grad, rows, mine, shared, wanted))
     found = [next(made) if wants else None for wants in wanted]
     return found[: len(mine)], found[len(mine) :]

@@ -13,7 +13,7 @@ from torch import Tensor
 from app.devices import NVIDIA, compute_dtype, full_precision, product_dtype
 from app.ops.edge_embedding.distogram import bin_of, distances
 from app.ops.edge_embedding.reference import EPSILON
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 
 LARGEST = 2**21
 """Entries of a hidden layer (8 MiB). Edges of at most that size are made in one go."""
@@ -39,7 +39,7 @@ def edge_embedding(
     """As the reference. The first layer and the LayerNorm are float32 under any autocast, or all is float64."""
     parts = shares(node, relative, trans, num_bins, chain_idx, diffuse_mask, first)
     largest = LARGEST_ON_GPU if node.device.type == NVIDIA else LARGEST
-    rows = max(1, largest // max(1, parts.of_j.numel()))
+    rows = rows_within(largest, parts.of_j.numel())
     return edges(rows, *parts.arguments(mask.to(compute_dtype(node)), second, last, norm))
 
 
@@ -119,7 +119,7 @@ def edges(
         x.to(inside) for x in (second_weight, second_bias, last_weight, last_bias)
     )
     hidden = of_i[:, :, None] + of_j[:, None]
-    hidden = hidden + F.embedding(row[0, :, None, 0] - column[0, :, 0] + column.shape[1] - 1, by_offset)
+    hidden = hidden + F.embedding(row[:1, :, None, 0] - column[:1, None, :, 0] + column.shape[1] - 1, by_offset)
     for table, rows, columns in zip(by_bin, positions_i.unbind(2), positions_j.unbind(2), strict=True):
         hidden = hidden + F.embedding(bin_of(distances(rows, columns), len(table) - 1), table)
     for share in same_chain:

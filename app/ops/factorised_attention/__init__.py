@@ -30,7 +30,8 @@ def describe(
     precise = 1 if v.dtype == q_points.dtype else 3  # columns for each number made of coordinates, see `widened.py`
     keys = q.shape[-1] + bias_left.shape[-1] + precise * (3 * q_points.shape[-2] + 1)
     values = v.shape[-1] + 3 * v_points.shape[-2] + value_left.shape[2] * value_left.shape[3]
-    gradient = wants_gradient(q, k, v, q_points, k_points, v_points, bias_left, value_left, point_weight)
+    points, factors = (q_points, k_points, v_points), (bias_left, bias_right, value_left, value_right)
+    gradient = wants_gradient(q, k, v, points, factors, point_weight, frames.rotmats, frames.trans)
     return Call(q.device.type, v.dtype, q.shape[1], (keys, values), gradient)
 
 

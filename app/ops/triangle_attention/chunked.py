@@ -6,7 +6,7 @@ from torch.nn.attention import sdpa_kernel
 
 from app.devices import NVIDIA
 from app.ops.absent import as_bias, filled
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from app.ops.sdpa import SOUND
 from app.ops.select import wants_gradient
 from app.ops.triangle_attention import reference
@@ -28,7 +28,7 @@ def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tens
     on_gpu = q.device.type == NVIDIA
     largest, length = LARGEST_ON_GPU if on_gpu else LARGEST, q.shape[1]
     # The `if` makes short proteins a case of their own to a compiler, too: they keep what they made.
-    rows = length if length * bias.numel() <= largest else max(1, largest // bias.numel())
+    rows = length if length * bias.numel() <= largest else rows_within(largest, bias.numel())
     if not on_gpu and wants_gradient(q, k, v, bias):
         return _attend(rows, [q, k, v, mask], [bias])
     keys, some = filled(mask)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from app.devices import NVIDIA, compute_dtype
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from app.ops.triangle_multiplication import reference
 from app.ops.triangle_multiplication.reference import Direction, layer_norm
 
@@ -33,7 +33,7 @@ def triangle_multiplication(
     if edge.numel() <= largest:
         weights = norm_in, p_in, g_in, norm_out, p_out, g_out
         return reference.triangle_multiplication(edge, mask, direction, *weights)
-    rows = max(1, largest // (edge.numel() // edge.shape[1]))
+    rows = rows_within(largest, edge[:, 0].numel())
     sides = _sides(rows, [edge, mask.to(compute_dtype(edge))], [*norm_in, p_in, g_in])
     a, b = sides.permute(0, 3, 1, 2).chunk(2, dim=1)
     triangles = a @ b.mT if direction == "outgoing" else a.mT @ b
