@@ -1,10 +1,11 @@
 """What works in slices, under torch.compile: one graph for all batch sizes and lengths, and the same results."""
 
-from functools import partial
+from collections.abc import Callable
 
 import pytest
 import torch
 from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 from app.ops import select
 from app.ops.check import cast, run
@@ -55,10 +56,8 @@ def function_of(name: str):
     return geometric_attention.geometric_attention if "geom" in name else select.operations()[name].function("torch")
 
 
-def counting() -> tuple[list, partial]:
+def counting() -> tuple[list, Callable]:
     """What was compiled, and a backend that takes it apart for both passes and runs it as it is."""
-    from torch._dynamo.backends.common import aot_autograd
-
     graphs: list = []
 
     def forward(graph, inputs):
