@@ -12,6 +12,7 @@ from app.devices import NVIDIA
 from app.errors import UserError
 from app.ops.backend import Call
 from app.ops.check import BOUNDS, cast, compare
+from app.ops.factorised_attention import widened_widths
 from app.ops.packages import shortest_in_cuequivariance
 from app.ops.select import operations
 
@@ -182,9 +183,10 @@ def call(dtype: torch.dtype, length: int, *widths: int, backward: bool = True) -
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 128), None),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 64), "not 128 and 64"),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 48, 48), "that 32 divides, not 48"),
-        ("factorised_attention", "flash_attn", call(torch.float32, 300, 120, 120), "has no float32"),
-        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 264), "up to 256, not 264"),
-        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 120), None),
+        ("factorised_attention", "flash_attn", call(torch.float32, 300, 8, 16, 8, 12, 2, 32), "has no float32"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 8, 12, 2, 106), "up to 256, not 264"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 28, 12, 2, 32), "up to 256, not 273"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 8, 12, 2, 32), None),
     ],
 )
 def test_limits(monkeypatch, name, backend, asked, told):
@@ -218,7 +220,7 @@ def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
 def test_widened_widths_are_those_that_a_call_tells():
     operation = HERE["factorised_attention"]
     for dtype, expected in [(torch.float32, (16 + 24 + 2 + 1, 16 + 36 + 64)), (torch.bfloat16, (16 + 72 + 2 + 3, 116))]:
-        assert operation.describe(**cast(operation.example(3), CPU, dtype)).widths == expected
+        assert widened_widths(operation.describe(**cast(operation.example(3), CPU, dtype))) == expected
 
 
 def test_triangle_multiplication_is_described_in_the_precision_of_its_products():
