@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
-from app.devices import CPU, NVIDIA
+from app.devices import CPU, NVIDIA, full_precision
 from app.ops.backend import Backend, Call
 from app.ops.select import Operation
 
@@ -61,7 +61,8 @@ def fault(operation: Operation, name: str, call: Call) -> str | None:
     """
     try:
         example = operation.example(probe_length(operation.backends[name], call), 1, 1, *call.widths)
-        errors = compare(operation, name, example, call.device, call.dtype, call.backward)
+        with full_precision(call.device):  # the call may come from under autocast, and tells the type without it
+            errors = compare(operation, name, example, call.device, call.dtype, call.backward)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

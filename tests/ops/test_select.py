@@ -179,6 +179,14 @@ def test_running_out_of_memory_is_no_fault_of_the_backend(monkeypatch):
     assert op.choose(call()).backend == "fast"
 
 
+def test_autocast_around_a_call_is_not_around_its_trial(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    op = operation(OPTIONAL)
+    op._functions["fast"] = lambda q, **rest: REAL.function("torch")(q=q @ torch.eye(q.shape[-1]), **rest)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert op.choose(call()).backend == "fast"
+
+
 def test_it_is_tried_at_a_length_that_it_takes(monkeypatch):
     monkeypatch.setattr(select, "_faults", {})
     long = replace(OPTIONAL, limit=lambda call: "too short" if call.length < 41 and call.widths[0] < 32 else None)
