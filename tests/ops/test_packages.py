@@ -2,8 +2,11 @@
 
 import importlib
 import inspect
+import re
 import sys
+import tomllib
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from app.ops.packages import shortest_in_cuequivariance
 from app.ops.select import operations
 
 HERE = operations()
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -215,6 +219,17 @@ def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
     monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "few")
     with pytest.raises(UserError, match="CUEQ_TRIATTN_FALLBACK_THRESHOLD=few is no number of residues"):
         shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD")
+
+
+def test_what_installs_a_package_is_an_extra_that_there_is():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for operation in HERE.values():
+        for backend in operation.backends.values():
+            for package in backend.packages:
+                named = re.search(r"'\.\[(\w+)\]'", backend.install)
+                assert package == "triton" or any(line.startswith(package + ">=") for line in extras[named[1]])
+    flash = HERE["esm_attention"].backends["flash_attn"].install
+    assert flash in (ROOT / "README.md").read_text() and flash.endswith("--no-build-isolation")
 
 
 def test_widened_widths_are_those_that_a_call_tells():
