@@ -1,5 +1,6 @@
 """Every backend of every operation, tried on this machine: whether it runs, whether it is right, how fast it is."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -60,31 +61,23 @@ def examine(device: str, lengths: Sequence[int] = LENGTHS) -> Iterator[Row]:
 
     Those that are right are timed side by side in one more, in which they take turns.
     """
-    apart: dict[str, Apart] = {}
+    apart: dict[str, Apart] = defaultdict(Apart)
     dtypes = DTYPES.get(device, DTYPES[CPU][:1])
     try:
         for operation in select.operations().values():
-            chosen = _chosen(apart.setdefault("auto", Apart()), operation, device, dtypes, lengths)
-            tried = {
-                backend.name: {} if _absent(backend, device) else _tried(
-                    apart.setdefault(backend.name, Apart()), operation, backend, device, dtypes
-                )
-                for backend in operation.backends.values()
-            }  # fmt: skip
-            right = {
-                dtype: [name for name, found in tried.items() if found and found[dtype].status == OK]
-                for dtype in dtypes
-            }
-            timed = {
-                dtype: _timed(apart.setdefault("times", Apart()), operation, names, device, dtype, lengths)
-                for dtype, names in right.items()
-            }
-            for backend in operation.backends.values():
-                checked = {
-                    dtype: _checked(trial, *timed[dtype].get(backend.name, ({}, "")))
-                    for dtype, trial in tried[backend.name].items()
+            chosen = _chosen(apart["auto"], operation, device, dtypes, lengths)
+            checked: dict[str, dict[str, Checked]] = {name: {} for name in operation.backends}
+            there = [backend for backend in operation.backends.values() if not _absent(backend, device)]
+            for dtype in dtypes:
+                tried = {
+                    backend.name: _tried(apart[backend.name], operation, backend, device, dtype) for backend in there
                 }
-                yield _row(operation, backend, device, checked, chosen.get(backend.name, {}))
+                right = [name for name, trial in tried.items() if trial.status == OK]
+                timed = _timed(apart["times"], operation, right, device, dtype, lengths)
+                for name, trial in tried.items():
+                    checked[name][dtype] = _checked(trial, *timed.get(name, ({}, "")))
+            for name, backend in operation.backends.items():
+                yield _row(operation, backend, device, checked[name], chosen.get(name, {}))
     finally:
         for one in apart.values():
             one.close()
@@ -100,16 +93,11 @@ def _absent(backend: Backend, device: str) -> tuple[str, str] | None:
     return None
 
 
-def _tried(
-    apart: Apart, operation: Operation, backend: Backend, device: str, dtypes: Sequence[str]
-) -> dict[str, Trial]:
-    def one(dtype: str) -> Trial:
-        try:
-            return apart(trials.attempt, operation.name, backend.name, device, dtype)
-        except (Failed, UserError) as error:
-            return Trial(trials.FAILED, str(error))
-
-    return {dtype: one(dtype) for dtype in dtypes}
+def _tried(apart: Apart, operation: Operation, backend: Backend, device: str, dtype: str) -> Trial:
+    try:
+        return apart(trials.attempt, operation.name, backend.name, device, dtype)
+    except (Failed, UserError) as error:
+        return Trial(trials.FAILED, str(error))
 
 
 def _chosen(apart: Apart, operation: Operation, device: str, dtypes: Sequence[str], lengths: Sequence[int]) -> Choices:

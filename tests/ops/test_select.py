@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from app.devices import NVIDIA, is_capturing
 from app.errors import UserError
 from app.ops import select
 from app.ops.backend import Backend, Call
@@ -148,6 +149,15 @@ def test_nothing_is_tried_while_a_cuda_graph_records(monkeypatch, wrong_elsewher
     assert wrong_elsewhere.choose(call(widths=PUBLISHED)).backend == "fast"
     monkeypatch.setattr(select, "is_capturing", lambda: True)
     assert wrong_elsewhere.choose(call(widths=PUBLISHED)).backend == "fast"
+
+
+@pytest.mark.gpu
+def test_a_recording_graph_is_seen():
+    seen, x = [is_capturing()], torch.zeros(1, device=NVIDIA)
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        x.add_(1)
+        seen.append(is_capturing())
+    assert [*seen, is_capturing()] == [False, True, False]
 
 
 @pytest.mark.parametrize(("widths", "taken"), [(PUBLISHED, "fast"), (OTHER, "torch")])
