@@ -125,7 +125,7 @@ def _timed(
         due = [name for name in names if device != CPU or expected[name] <= _LONG]
         found = _side_by_side(apart, operation, due, device, dtype, length)
         for name in names:
-            told = found.get(name, f"not timed: more than {_LONG:.0f} s are to be expected")
+            told = found.get(name, f"not timed: more than {_LONG:.0f} s expected")
             seconds[name][length] = told if isinstance(told, float) else None
             if isinstance(told, float):
                 last[name] = length, told
