@@ -99,6 +99,11 @@ def has_cuda_graphs(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def is_capturing() -> bool:
+    """Whether a CUDA graph is recording what this thread launches."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def has_compiler(device: torch.device) -> bool:
     """Whether torch.compile writes kernels for it that are worth having; its support of a Mac's GPU is a prototype."""
     return device.type in ("cpu", "cuda")

@@ -1,19 +1,28 @@
 """Work in a process of its own: memory is counted from a clean start, and a crash takes nothing else down."""
 
 import os
+import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
+from app import environment
 from app.config.keys import one_line
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 
-os.environ.setdefault(
-    "PYTORCH_NVML_BASED_CUDA_CHECK", "1"
-)  # else looking for a GPU starts CUDA, which no fork survives
-_CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["app.bench.measure", "app.bench.doctor"])
+PRELOADED = ["app.bench.measure", "app.bench.doctor"]
+"""Imported once, by the process from which all others are forked. It is a fresh one, not a fork of this."""
+
+_METHODS = ("forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
+"""Tried in turn. A process forked after something in its server has looked for a GPU cannot use one; nor does a Mac's
+GPU bear a fork. One that is spawned can, after seconds of imports."""
+
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else torch starts CUDA to see whether there is a GPU
+get_context("forkserver").set_forkserver_preload(PRELOADED)
 
 
 class Failed(Exception):
@@ -28,8 +37,9 @@ class Apart:
     """`with Apart() as apart: apart(function, *arguments)`: every call in the same other process, ended with the block.
 
     It starts with the first call, and again after a crash or a GPU's error: forked from a process that has imported
-    everything and run nothing, since imports take seconds. Arguments and results are pickled; `function` is one of a
-    module. Raises UserError where that did, Failed for all else.
+    everything and run nothing, since imports take seconds. Its float32 products are as precise as those of the process
+    that calls. Arguments and results are pickled; `function` is one of a module. Raises UserError where that did,
+    Failed for all else.
     """
 
     def __init__(self):
@@ -67,19 +77,38 @@ class Apart:
         return value
 
     def _start(self) -> None:
-        self._connection, its = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(its,))
-        self._process.start()
-        its.close()  # so that the end of the process is the end of the connection
+        for context in map(get_context, _METHODS):
+            self._connection, its = context.Pipe()
+            settings = EnvironmentSettings(matmul_precision=torch.get_float32_matmul_precision())
+            self._process = context.Process(target=_serve, args=(its, settings))
+            self._process.start()
+            its.close()  # so that the end of the process is the end of the connection
+            if self._can_use_a_gpu():
+                return
+            self.close()
+        raise Failed("no process could be started that can use the GPU")
+
+    def _can_use_a_gpu(self) -> bool:
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            return False
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, settings: EnvironmentSettings) -> None:
+    connection.send(can_use_a_gpu())
+    environment.apply(settings)
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return
         connection.send(attempt(function, arguments))
+
+
+def can_use_a_gpu() -> bool:
+    """Whether CUDA, where there is any, can still be started here: torch counts even a look for GPUs before a fork."""
+    return not torch.cuda._is_in_bad_fork()
 
 
 def attempt(function: Callable, arguments: tuple) -> tuple[Any, Exception | None]:

@@ -2,12 +2,14 @@
 
 from functools import cache
 
-from app.bench import esm, longest, models, operation, sampling
-from app.bench.case import LEGACY, Case
+from app.bench import esm, longest, models, sampling
+from app.bench import operation as operations
+from app.bench.case import AUTO, LEGACY, REFERENCE, Case
 from app.config.compose import options
 from app.config.keys import did_you_mean
 from app.devices import NVIDIA
 from app.errors import UserError
+from app.ops import select
 
 COMPILED = ("model-forward-compiled", "model-train-compiled", "sampling-compiled")
 OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", *COMPILED, longest.NAME)
@@ -24,7 +26,7 @@ _ON_GPU = (
 @cache
 def cases() -> dict[str, Case]:
     """By name, models first. The search for the longest chain is none: see `app.bench.longest`."""
-    made = [*models.cases(), *sampling.cases(), *esm.cases(), *operation.cases()]
+    made = [*models.cases(), *sampling.cases(), *esm.cases(), *operations.cases()]
     return {case.name: case for case in made}
 
 
@@ -44,6 +46,20 @@ def name_of(case: str) -> str:
 
 def case_of(case: str) -> Case:
     return cases()[name_of(case)]
+
+
+def lacks(case: str, backend: str, device: str) -> str | None:
+    """Why a case cannot be measured with a backend there, in words, or None."""
+    if name_of(case) == longest.NAME:
+        return None if backend in (REFERENCE, AUTO) else f"it is measured with {REFERENCE} and {AUTO}"
+    of = case_of(case)
+    if backend in of.backends(device) or backend in of.on_request:
+        return None
+    operation = select.operations()[of.name.removesuffix(operations.TRAIN)]
+    if backend not in operation.backends:
+        return f"it has {', '.join(operation.backends)}"
+    one = operation.backends[backend]
+    return one.absent() if one.is_for(device) else f"that runs on {' and '.join(one.devices)}, not on {device}"
 
 
 def checked(case: str, recipe: str | None = None) -> str:

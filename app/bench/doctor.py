@@ -1,189 +1,193 @@
 """Every backend of every operation, tried on this machine: whether it runs, whether it is right, how fast it is."""
 
-import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-import torch
-
-from app.bench.apart import Apart, Failed, poisons, told
-from app.bench.timing import medians, synchronize
+from app.bench import trials
+from app.bench.apart import Apart, Failed
+from app.bench.trials import NOT_HERE, OK, STATUSES, UNAVAILABLE, Trial
 from app.devices import CPU, NVIDIA
 from app.errors import UserError
 from app.ops import select
 from app.ops.backend import Backend
-from app.ops.check import BOUNDS, PROBE_LENGTH, Errors, cast, compare
 from app.ops.select import Operation
-from app.ops.settings import KernelSettings
 
 LENGTHS = (64, 128, 256, 512)
-OK, WRONG, FAILED, UNAVAILABLE, NOT_HERE = "ok", "wrong", "failed", "unavailable", "not here"
+DTYPES = {CPU: ("float32", "bfloat16"), NVIDIA: ("float32", "bfloat16", "float16")}
+"""In which backends are tried, by device type; elsewhere in the first."""
 
 _LONG = 2.0
-"""Seconds on the CPU above which a call is not made: by the cube of the length, from the one before."""
+"""Seconds on the CPU above which a call is not made: by the cube of the length, from the last that was timed."""
+
+Seconds = dict[int, float | None]
+"""Of the forward pass, by length; None: not measured."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A backend in one dtype."""
+
+    status: str
+    reason: str = ""
+    max_error: float | None = None
+    max_grad_error: float | None = None
+    seconds: Seconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A backend of an operation on a device."""
+    """A backend of an operation on a device. Errors and seconds are those in the first dtype that it has."""
 
     op: str
     backend: str
     package: str | None  # what it needs, if anything
     version: str | None
-    status: str  # ok; wrong: beyond app.ops.check.BOUNDS; failed: raised or crashed; unavailable: its package; not here
+    status: str  # ok; wrong: beyond its bound in `app.ops.check`; failed: raised or crashed; unavailable; not here
     reason: str = ""
-    max_error: float | None = None  # against float64, in the first dtype that it has, by the measure of app.ops.check
+    max_error: float | None = None  # against float64, by the measure of `app.ops.check`
     max_grad_error: float | None = None
-    seconds: dict[int, float | None] = field(default_factory=dict)  # of the forward pass by length; None: not measured
-    chosen_by_auto: dict[str, list[int]] = field(default_factory=dict)  # dtype -> lengths of these, in inference
+    seconds: Seconds = field(default_factory=dict)
+    chosen_by_auto: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # see `Choices`
+    dtypes: dict[str, Checked] = field(default_factory=dict)  # the same for each; none for what is not tried
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What the other process found."""
-
-    status: str
-    reason: str = ""
-    errors: Errors | None = None
-    seconds: dict[int, float | None] = field(default_factory=dict)
+Choices = dict[str, dict[str, dict[str, list[int]]]]
+"""By backend, "inference" or "training", and dtype: the lengths at which `auto` would take it."""
 
 
 def examine(device: str, lengths: Sequence[int] = LENGTHS) -> Iterator[Row]:
-    """Rows by operation. Whatever runs, runs in another process, one for each backend: some crash."""
-    apart: dict[str, Apart] = {}
+    """Rows by operation. Whatever runs, runs in another process, one for each backend: some crash.
+
+    Those that are right are timed side by side in one more, in which they take turns.
+    """
+    apart: dict[str, Apart] = defaultdict(Apart)
+    dtypes = DTYPES.get(device, DTYPES[CPU][:1])
     try:
         for operation in select.operations().values():
-            chosen = _chosen(apart.setdefault("auto", Apart()), operation, device, lengths)
-            for backend in operation.backends.values():
-                trial = _absent(backend, device) or _tried(
-                    apart.setdefault(backend.name, Apart()), operation, backend, device, lengths
-                )
-                yield _row(operation, backend, trial, chosen)
+            chosen = _chosen(apart["auto"], operation, device, dtypes, lengths)
+            checked: dict[str, dict[str, Checked]] = {name: {} for name in operation.backends}
+            there = [backend for backend in operation.backends.values() if not _absent(backend, device)]
+            for dtype in dtypes:
+                tried = {
+                    backend.name: _tried(apart[backend.name], operation, backend, device, dtype) for backend in there
+                }
+                right = [name for name, trial in tried.items() if trial.status == OK]
+                timed = _timed(apart["times"], operation, right, device, dtype, lengths)
+                for name, trial in tried.items():
+                    checked[name][dtype] = _checked(trial, *timed.get(name, ({}, "")))
+            for name, backend in operation.backends.items():
+                yield _row(operation, backend, device, checked[name], chosen.get(name, {}))
     finally:
         for one in apart.values():
             one.close()
 
 
-def _absent(backend: Backend, device: str) -> Trial | None:
-    if backend.devices is not None and device not in backend.devices:
+def _absent(backend: Backend, device: str) -> tuple[str, str] | None:
+    """The status of what there is no need to try, and why."""
+    if not backend.is_for(device):
         needs = "an NVIDIA GPU" if backend.devices == (NVIDIA,) else " or ".join(backend.devices)
-        return Trial(NOT_HERE, f"needs {needs}")
+        return NOT_HERE, f"needs {needs}"
     if reason := backend.absent():
-        return Trial(UNAVAILABLE, reason)
+        return UNAVAILABLE, reason
     return None
 
 
-def _tried(apart: Apart, operation: Operation, backend: Backend, device: str, lengths: Sequence[int]) -> Trial:
+def _tried(apart: Apart, operation: Operation, backend: Backend, device: str, dtype: str) -> Trial:
     try:
-        return apart(attempt, operation.name, backend.name, device, lengths)
+        return apart(trials.attempt, operation.name, backend.name, device, dtype)
     except (Failed, UserError) as error:
-        return Trial(FAILED, str(error))
+        return Trial(trials.FAILED, str(error))
 
 
-def _chosen(apart: Apart, operation: Operation, device: str, lengths: Sequence[int]) -> dict[str, dict[str, list[int]]]:
+def _chosen(apart: Apart, operation: Operation, device: str, dtypes: Sequence[str], lengths: Sequence[int]) -> Choices:
+    found: Choices = {}
+    for use in ("inference", "training"):
+        for dtype in dtypes:
+            try:
+                taken = apart(trials.chosen, operation.name, device, dtype, use == "training", lengths)
+            except Failed:  # a backend that `auto` tries crashes, as its own row tells
+                continue
+            for backend, where in taken.items():
+                found.setdefault(backend, {}).setdefault(use, {})[dtype] = where
+    return found
+
+
+def _timed(
+    apart: Apart, operation: Operation, names: Sequence[str], device: str, dtype: str, lengths: Sequence[int]
+) -> dict[str, tuple[Seconds, str]]:
+    """By backend: seconds by length, and in words which were left out and why."""
+    seconds: dict[str, Seconds] = {name: {} for name in names}
+    left_out: dict[str, dict[str, list[str]]] = {name: {} for name in names}
+    last: dict[str, tuple[int, float]] = {}
+    for length in lengths:
+        expected = {name: last[name][1] * (length / last[name][0]) ** 3 if name in last else 0.0 for name in names}
+        due = [name for name in names if device != CPU or expected[name] <= _LONG]
+        found = _side_by_side(apart, operation, due, device, dtype, length)
+        for name in names:
+            told = found.get(name, f"not timed: more than {_LONG:.0f} s expected")
+            seconds[name][length] = told if isinstance(told, float) else None
+            if isinstance(told, float):
+                last[name] = length, told
+            else:
+                left_out[name].setdefault(told, []).append(str(length))
+    return {
+        name: (seconds[name], "; ".join(f"{', '.join(at)} {told}" for told, at in left_out[name].items()))
+        for name in names
+    }
+
+
+def _side_by_side(
+    apart: Apart, operation: Operation, names: Sequence[str], device: str, dtype: str, length: int
+) -> dict[str, float | str]:
+    """Seconds, or why there are none. Where the process is lost, each is timed alone: the others do not suffer."""
     try:
-        return apart(chosen, operation.name, device, lengths)
-    except Failed:  # a backend that `auto` tries crashes, as its own row tells
-        return {}
+        return apart(trials.seconds, operation.name, names, device, dtype, length) if names else {}
+    except (Failed, UserError) as error:
+        if len(names) == 1:
+            return {names[0]: f"failed: {error}"}
+    alone = [_side_by_side(apart, operation, [name], device, dtype, length) for name in names]
+    return {name: told for one in alone for name, told in one.items()}
 
 
-def _row(operation: Operation, backend: Backend, trial: Trial, chosen: dict[str, dict[str, list[int]]]) -> Row:
+def _checked(trial: Trial, seconds: Seconds, left_out: str) -> Checked:
+    errors = trial.errors
+    return Checked(
+        trial.status,
+        "; ".join(filter(None, (trial.reason, left_out))),
+        errors and errors.values,
+        errors and errors.gradients,
+        seconds,
+    )
+
+
+def _row(
+    operation: Operation, backend: Backend, device: str, checked: dict[str, Checked], chosen: dict[str, dict]
+) -> Row:
+    status, reason = _absent(backend, device) or _summary(checked)
+    first = next((one for one in checked.values() if one.status != NOT_HERE), Checked(status))
     return Row(
         op=operation.name,
         backend=backend.name,
         package=", ".join(backend.packages) or None,
         version=backend.version(),
-        status=trial.status,
-        reason=trial.reason,
-        max_error=trial.errors and trial.errors.values,
-        max_grad_error=trial.errors and trial.errors.gradients,
-        seconds=trial.seconds,
-        chosen_by_auto=chosen.get(backend.name, {}),
+        status=status,
+        reason=reason,
+        max_error=first.max_error,
+        max_grad_error=first.max_grad_error,
+        seconds=first.seconds,
+        chosen_by_auto=chosen,
+        dtypes=checked,
     )
 
 
-def attempt(operation: str, name: str, device: str, lengths: Sequence[int]) -> Trial:
-    """Errors of values and gradients in each dtype that is used on the device, then times of the forward pass."""
-    op = select.operations()[operation]
-    backend = op.backends[name]
-    example = op.example(max(PROBE_LENGTH, backend.shortest), seed=1)
-    served, refused, first = [], "", None
-    for dtype in dtypes_of(device):
-        call = dataclasses.replace(op.describe(**example), device=device, dtype=dtype, backward=backend.backward)
-        if reason := backend.refuses(call):
-            refused = refused or reason
-            continue
-        try:
-            errors = compare(op, name, example, device, dtype, backend.backward)
-        except Exception as error:
-            if poisons(error):
-                raise
-            return Trial(FAILED, f"{_short(dtype)}: {told(error)}", first)
-        first = first or errors
-        if not errors.within(BOUNDS[dtype]):
-            return Trial(WRONG, f"{_short(dtype)}: {_in_words(errors)}, allowed is {BOUNDS[dtype]:.0e}", errors)
-        served.append(dtype)
-    if not served:
-        return Trial(NOT_HERE, refused)
-    seconds, reason = _times(op, name, device, served[0], lengths)
-    return Trial(OK, reason, first, seconds)
-
-
-def chosen(operation: str, device: str, lengths: Sequence[int]) -> dict[str, dict[str, list[int]]]:
-    """By backend, then by dtype: the lengths at which `auto` would take it, in inference."""
-    op = select.operations()[operation]
-    like = op.describe(**op.example(PROBE_LENGTH))
-    found: dict[str, dict[str, list[int]]] = {}
-    with select.using(KernelSettings()):
-        for dtype in dtypes_of(device):
-            for length in lengths:
-                call = dataclasses.replace(like, device=device, dtype=dtype, length=length, backward=False)
-                found.setdefault(op.choose(call).backend, {}).setdefault(_short(dtype), []).append(length)
-    synchronize(torch.device(device))  # an error that a trial left behind is to be this call's, not the next one's
-    return found
-
-
-def dtypes_of(device: str) -> tuple[torch.dtype, ...]:
-    return (torch.float32, torch.bfloat16) if device == NVIDIA else (torch.float32,)
-
-
-def _times(
-    op: Operation, name: str, device: str, dtype: torch.dtype, lengths: Sequence[int]
-) -> tuple[dict[int, float | None], str]:
-    """Seconds by length, and in words which were left out and why."""
-    seconds: dict[int, float | None] = {}
-    left_out: list[str] = []
-    previous: tuple[int, float] | None = None
-    for length in lengths:
-        seconds[length] = None
-        expected = previous[1] * (length / previous[0]) ** 3 if previous else 0.0
-        if device == CPU and expected > _LONG:
-            left_out.append(f"{length} not timed: it may take {expected:.0f} s")
-            continue
-        given = cast(op.example(length), torch.device(device), dtype)
-        if reason := op.backends[name].refuses(op.describe(**given)):
-            left_out.append(f"{length}: {reason}")
-            continue
-        call = partial(op.function(name), **given)
-        try:
-            with torch.no_grad():
-                call()
-                seconds[length] = medians({name: call}, torch.device(device), repeats=3)[name]
-        except Exception as error:
-            if poisons(error):
-                raise
-            left_out.append(f"{length} failed: {told(error)}")
-            continue
-        previous = length, seconds[length]
-    return seconds, "; ".join(left_out)
-
-
-def _in_words(errors: Errors) -> str:
-    of_gradients = "" if errors.gradients is None else f", gradients by {errors.gradients:.1e} ({errors.worst})"
-    return f"values off by {errors.values:.1e}{of_gradients}"
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _summary(checked: dict[str, Checked]) -> tuple[str, str]:
+    """The worst status in any dtype, those that a backend does not have apart; and all reasons."""
+    status = next(status for status in STATUSES if any(one.status == status for one in checked.values()))
+    told: dict[str, list[str]] = {}
+    for dtype, one in checked.items():
+        if one.reason and (one.status != NOT_HERE or status == NOT_HERE):
+            told.setdefault(one.reason, []).append(dtype)
+    return status, "; ".join(
+        reason if len(dtypes) == len(checked) else f"{', '.join(dtypes)}: {reason}" for reason, dtypes in told.items()
+    )

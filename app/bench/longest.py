@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from app.bench.apart import told
 from app.bench.case import Point, kernels, under
 from app.bench.models import Made
 from app.bench.proteins import noisy_batch
@@ -29,10 +30,17 @@ class Longest:
     stopped: str | None  # why longer ones were not tried; None: they do not fit
 
 
+def refuse_elsewhere(device: str) -> None:
+    """Raises UserError on devices where running out of memory cannot be survived."""
+    if device != NVIDIA:
+        raise UserError(
+            f"--only {NAME} needs an NVIDIA GPU: elsewhere running out of memory ends the process: leave it out"
+        )
+
+
 def longest(point: Point, backend: str) -> Longest:
-    """By doubling, then by halving the interval. Raises UserError where running out of memory cannot be survived."""
-    if point.device != NVIDIA:
-        raise UserError("--only longest needs an NVIDIA GPU: elsewhere running out of memory ends the process")
+    """By doubling, then by halving the interval. A pass that fails otherwise than by memory ends the search."""
+    refuse_elsewhere(point.device)
     made = Made.at(replace(point, length=1))
 
     def attempt(length: int) -> tuple[float, int] | None:
@@ -41,13 +49,13 @@ def longest(point: Point, backend: str) -> Longest:
     fits, best, fails = FIRST, attempt(FIRST), None
     if best is None:
         raise RuntimeError(f"not even {FIRST} residues fit into memory")
-    while fails is None and fits < LAST and best[0] < LONG:
-        longer = attempt(2 * fits)
-        fits, best, fails = (fits, best, 2 * fits) if longer is None else (2 * fits, longer, None)
-    while fails is not None and fails - fits > STEP:
-        middle = (fits + fails) // 2
-        found = attempt(middle)
-        fits, best, fails = (fits, best, middle) if found is None else (middle, found, fails)
+    while (fails is None and fits < LAST and best[0] < LONG) or (fails is not None and fails - fits > STEP):
+        length = 2 * fits if fails is None else (fits + fails) // 2
+        try:
+            found = attempt(length)
+        except Exception as error:  # after which a GPU may do no more
+            return Longest(fits, *best, f"{length} residues failed: {told(error)}")
+        fits, best, fails = (fits, best, length) if found is None else (length, found, fails)
     stopped = None if fails else f"longer ones than {fits} residues were not tried"
     return Longest(fits, *best, stopped)
 

@@ -15,8 +15,8 @@ from app.ops import select
 _BASE = ("numpy", "transformers", "faesm")
 
 
-def describe(device: torch.device) -> dict[str, str]:
-    """What to know beside a figure, in words, by what it is."""
+def describe(device: torch.device, named: str = "default") -> dict[str, str]:
+    """What to know beside a figure, in words, by what it is. named: the environment that was applied."""
     about = {"machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"}
     if device.type == NVIDIA:
         properties = torch.cuda.get_device_properties(device)
@@ -28,7 +28,7 @@ def describe(device: torch.device) -> dict[str, str]:
     about["torch"] = f"{torch.__version__}, {_threads(device)}"
     about["packages"] = ", ".join(f"{name} {version}" for name, version in _versions())
     about["kernels"] = str(select.settings()).replace("'", "")
-    about["environment"] = ", ".join(f"{name}={value}" for name, value in environment.report().items())
+    about["environment"] = ", ".join([named, *(f"{name}={value}" for name, value in environment.report().items())])
     about["precision"] = (
         f"float32 products {torch.get_float32_matmul_precision()}, in cuDNN"
         f" {'TF32' if torch.backends.cudnn.allow_tf32 else 'float32'}"

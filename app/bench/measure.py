@@ -11,7 +11,7 @@ import torch
 
 from app.bench import memory
 from app.bench.apart import poisons, told
-from app.bench.case import REFERENCE, Job, Outputs, Point, kernels
+from app.bench.case import AUTO, REFERENCE, Job, Outputs, Point, kernels
 from app.bench.cases import case_of
 from app.bench.timing import medians
 from app.devices import NVIDIA
@@ -95,13 +95,16 @@ def _compared(job: Job, point: Point, backend: str, judged: Outputs | None, faul
             error = 0.0 if judge else _error(job, job.outputs(backend, point.torch_dtype), judged)
             if judge or job.apart:
                 job.run(backend)
-            chose = ", ".join(sorted({f"{one.operation} {one.backend}" for one in select.choices()}))
+            choices = select.choices()
     except UserError as refusal:
         return replace(nothing, fault=str(refusal), refused=True)
     except Exception as failure:
         if poisons(failure):
             raise
         return replace(nothing, fault=told(failure))
+    if choices and backend not in (AUTO, *(choice.backend for choice in choices)):
+        return replace(nothing, fault="none of its operations has it", refused=True)
+    chose = ", ".join(sorted({f"{choice.operation} {choice.backend}" for choice in choices}))
     return replace(nothing, max_error=error, chose=chose)
 
 

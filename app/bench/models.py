@@ -29,6 +29,7 @@ from app.bench.case import (
 from app.bench.proteins import model_of, noisy_batch, recipe_of
 from app.devices import CPU, MPS, NVIDIA
 from app.losses.codesign import losses
+from app.ops import select
 from app.training.recipe import Recipe
 from app.types import NoisyBatch, Prediction
 
@@ -57,7 +58,8 @@ def model_backends(device: str) -> list[str]:
 def forward_job(point: Point, compiled: bool = False) -> Job:
     """compiled: all but the reference run under torch.compile; on an NVIDIA GPU their launches are recorded, too."""
     made = Made.at(point)
-    models = Models(made.model, compiled, mode="reduce-overhead" if point.device == NVIDIA else "default")
+    mode = "reduce-overhead" if point.device == NVIDIA else "default"
+    models = Models(made.model, compiled, mode, point, backward=False)
 
     @torch.no_grad()
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
@@ -73,7 +75,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
     """checkpoint: every block's activations are dropped and made again in the backward pass; None: as in the recipe.
     compiled: all but the reference run under torch.compile."""
     made = Made.at(point, checkpoint)
-    models = Models(made.model, compiled, mode="default")
+    models = Models(made.model, compiled, "default", point, backward=True)
 
     def step(backend: str, dtype: torch.dtype = point.torch_dtype) -> None:
         made.model.zero_grad(set_to_none=True)
@@ -99,11 +101,18 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
 class Models:
     """`models(backend)`: the model as that backend runs it, compiled if so wanted and if it is not the reference."""
 
-    def __init__(self, model: nn.Module, compiled: bool, mode: str):
-        self.plain, self.compiled = model, torch.compile(model, mode=mode) if compiled else model
+    def __init__(self, model: nn.Module, compiled: bool, mode: str, point: Point, backward: bool):
+        self.plain, self.compiled = model, torch.compile(model, mode=mode) if compiled else None
+        self.point, self.backward, self._ready = point, backward, set()
 
     def __call__(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
-        return self.plain if backend == REFERENCE else self.compiled
+        if self.compiled is None or backend == REFERENCE:
+            return self.plain
+        if backend not in self._ready:
+            for dtype in {torch.float32, self.point.torch_dtype}:
+                select.prepare(self.point.torch_device, dtype, self.backward, select.used_by(self.plain))
+            self._ready.add(backend)
+        return self.compiled
 
 
 @dataclass

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from app.bench import longest
 from app.bench.apart import Apart, Failed
 from app.bench.case import AUTO, REFERENCE, Point
-from app.bench.cases import case_of, name_of
+from app.bench.cases import case_of, lacks, name_of
 from app.bench.measure import Timed, peak, times
 from app.devices import CPU
+from app.errors import UserError
 
 _MEGABYTE = 2**20
 
@@ -62,12 +63,28 @@ def chosen_backends(request: Request, case: str) -> list[str]:
     return list(dict.fromkeys([REFERENCE, AUTO, *others]))
 
 
+def refuse(request: Request) -> None:
+    """Raises UserError where a device cannot do what is asked, or no case has a backend that is asked for."""
+    if any(name_of(case) == longest.NAME for case in request.cases):
+        longest.refuse_elsewhere(request.device)
+    for backend in request.backends or ():
+        reasons = {case: lacks(case, backend, request.device) for case in request.cases}
+        if all(reasons.values()):
+            case, reason = next(iter(reasons.items()))
+            others = f", nor has any other of the {len(reasons)} cases" if len(reasons) > 1 else ""
+            raise UserError(f"--backends {backend}: {case} cannot be measured with it ({reason}){others}: leave it out")
+
+
 def measured(request: Request, say: Callable[[str], None]) -> Iterator[tuple[Row, str]]:
     """Rows as they come, each with the backends that its operations had. `say` is told of what goes on and what fails.
 
-    Raises UserError for a recipe or a length that no model can be made with.
+    Raises UserError for a recipe or a length that no model can be made with, and as `refuse` does.
     """
+    refuse(request)
     for case in request.cases:
+        for backend in request.backends or ():
+            if reason := lacks(case, backend, request.device):
+                say(f"{case}: not with {backend}: {reason}")
         yield from (_longest if name_of(case) == longest.NAME else _measured)(request, case, say)
 
 

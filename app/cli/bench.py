@@ -4,8 +4,9 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.console import Console
 from app import environment
 from app.config.entry import INTERRUPTED
 from app.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def bench(
@@ -23,6 +27,7 @@ def bench(
     batch: Annotated[int | None, typer.Option(min=1, help="Examples at once.")] = None,
     backends: Annotated[str | None, typer.Option(help="Besides reference and auto, as in torch,triton.")] = None,
     recipe: Annotated[str | None, typer.Option(help="That of the models, in place of multiflow_legacy.")] = None,
+    named: Annotated[str, typer.Option("--environment", help="default or tf32, as for runs.")] = "default",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds in which all backends take their turn.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="A list of rows.")] = False,
 ) -> None:
@@ -30,17 +35,19 @@ def bench(
 
     Cases: model-forward, model-train, model-train-checkpointed, sampling, esm, longest, and every operation, forward
     (NAME) and with its backward pass (NAME-train). Progress goes to standard error; what is done when it is interrupted
-    is shown.
+    is shown. Exits with 1 where nothing could be measured.
     """
+    settings = environment.of_command_line([f"environment={named}"])
+    environment.prepare(settings)
     from app.bench.bandwidth import beside_reading
     from app.bench.cases import checked, standard  # torch: only for commands that need it
     from app.bench.machine import describe
-    from app.bench.run import Request, measured
+    from app.bench.run import Request, measured, refuse
     from app.bench.table import WIDTH, best, choices, table
     from app.devices import choose
 
     chosen = choose(device, "--device")
-    environment.apply(environment.EnvironmentSettings())
+    environment.apply(settings)
     request = Request(
         cases=[checked(case, recipe) for case in only] if only else standard(chosen.type),
         device=chosen.type,
@@ -50,11 +57,12 @@ def bench(
         backends=_backends(backends) if backends else None,
         repeats=repeats,
     )
+    refuse(request)
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    for name, words in describe(chosen).items():
+    for name, words in describe(chosen, named).items():
         notes.print(f"{name}: {words}")
     bandwidth = _bandwidth(chosen.type, notes.print)
-    rows, chose, status = [], [], 0
+    rows, chose, status, failure = [], [], 0, None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as Ctrl-C does
     try:
         for row, words in measured(request, notes.print):
@@ -63,6 +71,8 @@ def bench(
     except KeyboardInterrupt:
         notes.print("interrupted: these cases were measured")
         status = INTERRUPTED
+    except Exception as error:  # what was measured before is shown all the same
+        failure = error
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
@@ -70,30 +80,43 @@ def bench(
         Console(width=WIDTH).print(table(rows))
         for line in [*choices(rows, chose), *best(rows, chose), *beside_reading(rows, bandwidth)]:
             print(line)
+    if failure is not None:
+        raise failure
+    if not status and all(row.seconds is None for row in rows):
+        notes.print("nothing could be measured: the lines above say why")
+        status = 1
     if status:
         raise typer.Exit(status)
 
 
 def _bandwidth(device: str, say: Callable[[str], None]) -> float | None:
     """Of a GPU, by which what only moves data can be judged."""
-    from app.bench.apart import Apart
+    from app.bench.apart import Apart, Failed
     from app.bench.bandwidth import copy_bandwidth
     from app.devices import NVIDIA
 
     if device != NVIDIA:
         return None
-    with Apart() as apart:
-        bandwidth = apart(copy_bandwidth, device)
+    try:
+        with Apart() as apart:
+            bandwidth = apart(copy_bandwidth, device)
+    except Failed as error:
+        say(f"copy: not measured: {error}")
+        return None
     say(f"copy: {bandwidth / 1e12:.2f} TB/s read and written")
     return bandwidth
 
 
-def _dtype(name: str, device) -> str:
+def _dtype(name: str, device: "torch.device") -> str:
     from app.devices import choose_dtype
 
-    if name not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"--dtype {name} is unknown: use float32, bfloat16 or float16")
-    choose_dtype(name, device, "--dtype")
+    there = []
+    for one in ("float32", "bfloat16", "float16"):
+        with suppress(UserError):
+            choose_dtype(one, device)
+            there.append(one)
+    if name not in there:
+        raise UserError(f"--dtype {name}: the {device.type} device has none: use {' or '.join(there)}")
     return name
 
 

@@ -21,21 +21,26 @@ _COLOURS = {"ok": "green", "wrong": "bold red", "failed": "red"}
 def doctor(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     length: Annotated[list[int] | None, typer.Option(min=1, help="Residues to time at; 64 128 256 512.")] = None,
+    named: Annotated[str, typer.Option("--environment", help="default or tf32, as for runs.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="A list of rows.")] = False,
 ) -> None:
     """Try every backend of every operation here: does it run, is it right, how fast is it, would `auto` choose it.
 
-    Each is run forward and backward and compared with the reference in float64. Exits with 1 if any is wrong.
+    Each is run forward and backward, in float32 and in half precision, and compared with the reference in float64.
+    Exits with 1 if any is wrong.
     """
-    from app.bench.doctor import LENGTHS, WRONG, examine  # torch: only for commands that need it
+    settings = environment.of_command_line([f"environment={named}"])
+    environment.prepare(settings)
+    from app.bench.doctor import LENGTHS, examine  # torch: only for commands that need it
     from app.bench.machine import describe
     from app.bench.table import WIDTH
+    from app.bench.trials import WRONG
     from app.devices import choose
 
     chosen = choose(device, "--device")
-    environment.apply(environment.EnvironmentSettings())
+    environment.apply(settings)
     notes = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
-    for name, words in describe(chosen).items():
+    for name, words in describe(chosen, named).items():
         notes.print(f"{name}: {words}")
     lengths = tuple(length or LENGTHS)
     rows = list(examine(chosen.type, lengths))
@@ -52,10 +57,9 @@ def doctor(
 
 
 def _table(rows: "list[Row]", lengths: tuple[int, ...]) -> Table:
-    from app.bench.table import duration
-
+    """A line for each type that a backend has; one for what was not tried."""
     table = Table(
-        *(Column(title, no_wrap=True) for title in ("operation", "backend", "version", "status")),
+        *(Column(title, no_wrap=True) for title in ("operation", "backend", "version", "type", "status")),
         *(Column(title, justify="right", no_wrap=True) for title in ("error", "gradients")),
         *(Column(f"N={length}", justify="right", no_wrap=True) for length in lengths),
         Column("auto takes it at", overflow="fold"),
@@ -66,18 +70,37 @@ def _table(rows: "list[Row]", lengths: tuple[int, ...]) -> Table:
     for row in rows:
         if previous not in (None, row.op):
             table.add_section()
-        colour = _COLOURS.get(row.status)
-        times = [row.seconds.get(length) for length in lengths]
-        table.add_row(
-            *(row.op, row.backend, row.version or ""),
-            f"[{colour}]{row.status}[/]" if colour else row.status,
-            *("" if error is None else f"{error:.1e}" for error in (row.max_error, row.max_grad_error)),
-            *("" if seconds is None else duration(seconds) for seconds in times),
-            "; ".join(f"{dtype} {_places(where, lengths)}" for dtype, where in row.chosen_by_auto.items()),
-        )
+        names = row.op, row.backend, row.version or ""
+        for line in _lines(row, lengths):
+            table.add_row(*names, *line)
+            names = "", "", ""
         previous = row.op
     return table
 
 
-def _places(where: list[int], lengths: tuple[int, ...]) -> str:
-    return "everywhere" if set(where) == set(lengths) else ", ".join(map(str, where))
+def _lines(row: "Row", lengths: tuple[int, ...]) -> list[tuple[str, ...]]:
+    from app.bench.table import duration
+    from app.bench.trials import NOT_HERE
+
+    lines = []
+    for dtype, found in row.dtypes.items():
+        if found.status != NOT_HERE:
+            errors = ["" if error is None else f"{error:.1e}" for error in (found.max_error, found.max_grad_error)]
+            times = [found.seconds.get(length) for length in lengths]
+            told = ["" if seconds is None else duration(seconds) for seconds in times]
+            lines.append((dtype, _coloured(found.status), *errors, *told, _taken(row, dtype, lengths)))
+    return lines or [("", _coloured(row.status))]
+
+
+def _coloured(status: str) -> str:
+    colour = _COLOURS.get(status)
+    return f"[{colour}]{status}[/]" if colour else status
+
+
+def _taken(row: "Row", dtype: str, lengths: tuple[int, ...]) -> str:
+    """Where `auto` takes it: "everywhere", or by use."""
+    uses = {use: by_dtype[dtype] for use, by_dtype in row.chosen_by_auto.items() if dtype in by_dtype}
+    places = {use: "everywhere" if set(at) == set(lengths) else ", ".join(map(str, at)) for use, at in uses.items()}
+    if len(places) == 2 and len(set(places.values())) == 1:
+        return places["inference"]
+    return "; ".join(f"{use} {where}" for use, where in places.items())

@@ -43,6 +43,8 @@ def _describe(model: type[BaseModel], data: Any, where: str, fault: Any) -> tupl
         return f"{key}:", said.partition(", ")[2]
     if fault["type"] in ("model_type", "dict_type"):
         said = "a section of keys"
+    if fault["type"] in ("bool_parsing", "bool_type"):
+        said = "true or false"
     return f"{key}={textwrap.shorten(repr(fault['input']), 80)}: wanted", said.removeprefix("Input should be ")
 
 

@@ -21,9 +21,10 @@ class Call:
     device: str  # its type
     dtype: torch.dtype  # that of the large tensors
     length: int  # residues
-    widths: tuple[int, ...]  # what the operation's limits speak of; the operation says which these are
+    widths: tuple[int, ...]  # of what is in it, in the order of the operation's `example`, which can make one like it
     backward: bool  # gradients will be asked for
     dropout: bool = False
+    batch: int = 1  # examples, of operations with limits to all of them together
 
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}, {self.length} residues"

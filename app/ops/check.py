@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
-from app.devices import CPU, NVIDIA
+from app.devices import CPU, NVIDIA, full_precision
+from app.ops.backend import Backend, Call
 from app.ops.select import Operation
 
 BOUNDS = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -30,6 +31,9 @@ VANISHING = 1e-9
 PROBE_LENGTH = 33
 """Residues of the example by which a backend is tried: odd, and more than one tile of most kernels is high."""
 
+MOST_PROBED = 512
+"""Residues for which the reference, in float64, can be asked for any operation."""
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -49,17 +53,36 @@ class Result:
     gradients: dict[str, Tensor]
 
 
-def fault(operation: Operation, name: str, device: torch.device, dtype: torch.dtype, backward: bool) -> str | None:
-    """What goes wrong where a backend computes a small example, in words, or None."""
-    length = max(PROBE_LENGTH, operation.backends[name].shortest)
+def fault(operation: Operation, name: str, call: Call) -> str | None:
+    """What goes wrong where a backend computes a small example of a call's widths, in words, or None. The call's length
+    does not matter.
+
+    Raises torch.OutOfMemoryError, which says nothing about the backend.
+    """
     try:
-        errors = compare(operation, name, operation.example(length, seed=1), device, dtype, backward)
+        example = operation.example(probe_length(operation.backends[name], call), 1, 1, *call.widths)
+        with full_precision(call.device):  # the call may come from under autocast, and tells the type without it
+            errors = compare(operation, name, example, call.device, call.dtype, call.backward)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         return f"fails here ({type(error).__name__}: {one_line(error)[:160]})"
-    exact = dtype != torch.float32 or torch.get_float32_matmul_precision() == "highest"
-    if errors.within(BOUNDS[dtype] if exact else TF32_BOUND):
+    if errors.within(bound(call.dtype)):
         return None
     return f"gives wrong answers here (values off by {errors.values:.1e}, gradients by {errors.gradients or 0:.1e})"
+
+
+def probe_length(backend: Backend, call: Call) -> int:
+    """The least number of residues from PROBE_LENGTH on that the backend takes, as far as MOST_PROBED."""
+    lengths = range(PROBE_LENGTH, MOST_PROBED + 1)
+    serves = (length for length in lengths if backend.refuses(dataclasses.replace(call, length=length)) is None)
+    return next(serves, PROBE_LENGTH)
+
+
+def bound(dtype: torch.dtype) -> float:
+    """The largest error that is no fault, in the precision of float32 products that the process has chosen."""
+    rounded = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return TF32_BOUND if rounded else BOUNDS[dtype]
 
 
 def compare(

@@ -7,18 +7,26 @@ import torch
 
 from app.errors import UserError
 
-_CUDA = (torch.version.cuda or "13").partition(".")[0]
-_INSTALL = "pip install -e '.[cuda13]', or '.[cuda12]' by the CUDA version of torch"
+CUDA = "12" if (torch.version.cuda or "").startswith("12") else "13"
+"""The major version that torch was built with, and by which an extra is called; the newer one where there is none."""
+
+_INSTALL = f"pip install -e '.[cuda{CUDA}]'"
 
 TRIFAST = {"packages": ("trifast",), "modules": ("trifast",), "install": _INSTALL}
 
 CUEQUIVARIANCE = {
-    "packages": ("cuequivariance-torch", f"cuequivariance-ops-torch-cu{_CUDA}"),
+    "packages": ("cuequivariance-torch", f"cuequivariance-ops-torch-cu{CUDA}"),
     "modules": ("cuequivariance_torch", "cuequivariance_ops_torch"),
     "install": _INSTALL,
 }
 
-FLASH_ATTN = {"packages": ("flash-attn",), "modules": ("flash_attn",), "install": "pip install -e '.[flash]'"}
+FLASH_ATTN = {
+    "packages": ("flash-attn",),
+    "modules": ("flash_attn",),
+    "install": "pip install -e '.[flash]' --no-build-isolation",
+}
+
+TRITON = {"packages": ("triton",), "modules": ("triton",), "install": "pip's torch for Linux brings it"}
 
 
 def shortest_in_cuequivariance(variable: str) -> int:

@@ -6,7 +6,7 @@ knows nothing of backends. They are no thread's own, since the backward pass rec
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from app.devices import is_capturing
 from app.errors import UserError
 from app.ops.backend import Backend, Call
 from app.ops.settings import OPERATIONS, KernelSettings
@@ -120,15 +121,22 @@ class Operation:
         named = getattr(_settings, self.name)
         if named == "auto":
             choice = self._best(call)
-        elif reason := self.backends[named].refuses(call):
-            cure = f"set kernels.{self.name}=auto or another backend"
-            raise UserError(f"kernels.{self.name}={named}: {reason}, and is asked for {call}: {cure}")
         else:
+            self._insist(named, call)
             choice = Choice(self.name, named, call)
         key = self.name, choice.backend, choice.passed_over
         if key not in _chosen:
             _chosen[key] = choice
         return choice
+
+    def _insist(self, named: str, call: Call) -> None:
+        """Raises UserError where a backend cannot serve a call, cannot be had, or is at fault."""
+        cure = f"set kernels.{self.name}=auto or another backend"
+        if reason := self.backends[named].refuses(call):
+            raise UserError(f"kernels.{self.name}={named}: {reason}, and is asked for {call}: {cure}")
+        self.function(named)
+        if fault := self._fault_of(named, call):
+            raise UserError(f"kernels.{self.name}={named}: {fault}: {cure}")
 
     def _best(self, call: Call) -> Choice:
         passed_over = []
@@ -143,29 +151,45 @@ class Operation:
 
     def unusable(self, name: str, call: Call) -> str | None:
         """Why a backend is of no use for a call on this machine, or None."""
-        backend = self.backends[name]
-        if reason := backend.refuses(call):
-            return reason
-        return self.fault(name, call.device, call.dtype, call.backward) if backend.optional else None
+        return self.backends[name].refuses(call) or self._fault_of(name, call)
 
-    def fault(self, name: str, device: str, dtype: torch.dtype, backward: bool) -> str | None:
-        """What a trial of a backend on a device has shown to be wrong; tried when first asked for."""
-        key = (self.name, name, device, dtype, backward)
+    def _fault_of(self, name: str, call: Call) -> str | None:
+        if not self.backends[name].optional:
+            return None
+        return self.fault(name, call.device, call.dtype, call.widths, call.backward)
+
+    def fault(self, name: str, device: str, dtype: torch.dtype, widths: tuple[int, ...], backward: bool) -> str | None:
+        """What is wrong with an optional backend for calls of these widths; tried when first asked for.
+
+        Nothing is run while a CUDA graph records: what was not tried before is then of no use. A compiler runs this as
+        it is, however far it is with the model around it, and builds the answer in: hence plain arguments, no `Call`.
+        """
+        key = (self.name, name, device, dtype, widths, backward)
         if key not in _faults:
-            _faults[key] = _try(self, name, device, dtype, backward)
+            if is_capturing():
+                return "was not tried before a CUDA graph recorded"
+            _faults[key] = _try(self, name, Call(device, dtype, 1, widths, backward))
         return _faults[key]
+
+    fault._dynamo_marked_constant = True  # by torch.compiler.assume_constant_result, which would import the compiler
 
     @cached_property
     def example(self) -> Callable[..., dict[str, Any]]:
-        """`example(length, batch=1, seed=0)`: random named arguments of published widths, float64 on the CPU."""
+        """`example(length, batch=1, seed=0, *widths)`: random named arguments, float64 on the CPU; widths are those of
+        a `Call`, by default published ones."""
         return import_module(f"app.ops.{self.name}.example").example
 
+    @cached_property
+    def published(self) -> Call:
+        """A call of published widths; all but these is to be replaced."""
+        return self.describe(**self.example(1))
 
-def _try(operation: Operation, name: str, device: str, dtype: torch.dtype, backward: bool) -> str | None:
-    """What is wrong with a backend on a device, found by running it on something small; None where it is right."""
+
+def _try(operation: Operation, name: str, call: Call) -> str | None:
+    """What is wrong with a backend, found by running it on a few residues of such a call; None where it is right."""
     from app.ops.check import fault
 
-    return operation.backends[name].absent() or fault(operation, name, torch.device(device), dtype, backward)
+    return operation.backends[name].absent() or fault(operation, name, call)
 
 
 def operations() -> dict[str, Operation]:
@@ -213,26 +237,23 @@ def require(wanted: KernelSettings, device: torch.device, dtype: torch.dtype, us
 
 
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
-    """Import and try now what may be chosen there for the operations that are used: a compiler cannot do it."""
+    """Import now what may be chosen there for the operations that are used, since a compiler cannot, and try it.
+
+    `auto` tries at published widths, which most models have; others are tried by the first call that has them. A
+    backend that is named is tried then, too.
+    """
     for name in sorted(used):
         operation = operations()[name]
-        named = getattr(_settings, name)
-        for backend in _candidates(operation, device.type, dtype, backward) if named == "auto" else [named]:
-            chosen = operation.backends[backend]
-            if not chosen.is_for(device.type):
-                continue
-            if not chosen.optional:
-                operation.function(backend)
-            elif chosen.backward or not backward:
-                fault = operation.fault(backend, device.type, dtype, backward)
-                if fault and named != "auto":
-                    raise UserError(f"kernels.{name}={named}: {fault}: set kernels.{name}=auto or another backend")
-
-
-def _candidates(operation: Operation, device: str, dtype: torch.dtype, backward: bool) -> list[str]:
-    """What `auto` may take, at whatever length."""
-    calls = (Call(device, dtype, 2**power, (), backward) for power in range(14))
-    return list(dict.fromkeys(name for call in calls for name in operation.order(call)))
+        if (named := getattr(_settings, name)) != "auto":
+            operation.function(named)
+            continue
+        for length in (2**power for power in range(14)):
+            call = replace(operation.published, device=device.type, dtype=dtype, length=length, backward=backward)
+            for backend in operation.order(call):
+                if operation.backends[backend].optional:
+                    operation.unusable(backend, call)
+                else:
+                    operation.function(backend)
 
 
 def wants_gradient(*tensors: Any) -> bool:

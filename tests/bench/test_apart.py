@@ -2,12 +2,18 @@
 
 import operator
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 
-from app.bench.apart import Apart, Failed, poisons
+from app.bench.apart import PRELOADED, Apart, Failed, poisons
 from app.bench.cases import checked
 from app.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_calls_share_a_process_that_is_not_this_one():
@@ -47,3 +53,38 @@ def test_running_out_of_memory_does_not():
     assert not poisons(RuntimeError("CUDA error: out of memory"))
     assert not poisons(ValueError("too long"))
     assert poisons(RuntimeError("Triton Error [CUDA]: misaligned address"))
+
+
+def test_products_are_as_precise_as_here(monkeypatch):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with Apart() as apart:
+            assert apart(torch.get_float32_matmul_precision) == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_nothing_that_is_imported_before_the_fork_looks_for_a_gpu():
+    """A process forked after that could not use it."""
+    code = f"""
+import importlib, torch
+def forbidden(*_): raise AssertionError("touches CUDA")
+for name in ("is_available", "device_count", "init", "_lazy_init", "get_device_properties", "get_device_capability"):
+    setattr(torch.cuda, name, forbidden)
+for module in {PRELOADED}: importlib.import_module(module)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process is forked")
+def test_where_a_fork_cannot_use_the_gpu_one_is_spawned(monkeypatch):
+    usable = [False, True]
+    monkeypatch.setattr(Apart, "_can_use_a_gpu", lambda self: self._connection.recv() and usable.pop(0))
+    with Apart() as apart:
+        assert apart(operator.add, 1, 2) == 3
+        assert type(apart._process).__name__ == "SpawnProcess"
+    usable = [False, False]
+    with Apart() as apart, pytest.raises(Failed, match="no process could be started"):
+        apart(operator.add, 1, 2)

@@ -28,6 +28,18 @@ def test_it_says_where_it_stopped_before_memory_ran_out(monkeypatch):
     assert slow.length == longest.FIRST and "not tried" in slow.stopped
 
 
+def test_what_fails_otherwise_ends_the_search_with_what_was_found(monkeypatch):
+    def passes(made, point, backend, length):
+        if length > 700:
+            raise RuntimeError("an index too large")
+        return 1.0, length
+
+    monkeypatch.setattr(longest.Made, "at", lambda point: None)
+    monkeypatch.setattr(longest, "_pass", passes)
+    found = longest.longest(Point("longest", "cuda", "float32", 0, 1), AUTO)
+    assert (found.length, found.stopped) == (512, "1024 residues failed: RuntimeError: an index too large")
+
+
 def test_what_does_not_fit_at_all_is_an_error(monkeypatch):
     with pytest.raises(RuntimeError, match="not even 256"):
         search(monkeypatch, 100)

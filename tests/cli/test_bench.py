@@ -5,8 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from app import environment
 from app.__main__ import cli
 from app.bench import run as bench_run
+from app.bench.apart import Failed
 from app.cli.many import spread
 from app.errors import UserError
 from tests.bench.here import Here
@@ -46,11 +48,23 @@ def test_the_table_names_the_best():
         (["--only", "esm:tiny"], "take a recipe"),
         (["--only", "model-forward:tinyy"], "did you mean tiny"),
         (["--only", "model-forward", "--recipe", "nonsense"], "the recipes are"),
-        (["--dtype", "int8"], "--dtype int8 is unknown"),
-        (["--dtype", "float16"], "--dtype=float16"),
+        (["--dtype", "int8"], "--dtype int8: the cpu device has none: use float32 or bfloat16"),
+        (["--dtype", "float16"], "--dtype float16: the cpu device has none: use float32 or bfloat16"),
+        (["--only", "self_attentoin"], "did you mean self_attention"),
+        (
+            ["--backends", "trifast", "--only", "edge_transition"],
+            "--backends trifast: edge_transition .*it has reference",
+        ),
+        (
+            ["--backends", "trifast", "--only", "edge_transition", "triangle_attention"],
+            "nor has any other of the 2 cases",
+        ),
+        (["--backends", "triton", "--only", "edge_transition"], "runs on cuda, not on cpu"),
+        (["--environment", "tf23"], "environment=tf23.* tf32"),
         (["--backends", "fast"], "--backends fast: there is none of that name: use auto, reference"),
         (["--device", "tpu"], "--device=tpu is unknown"),
         (["--only", "longest"], "needs an NVIDIA GPU"),
+        (["--only", "self_attention", "longest:tiny"], "needs an NVIDIA GPU.*leave it out"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, told):
@@ -73,6 +87,57 @@ def test_what_was_measured_before_an_interruption_is_shown(monkeypatch):
     result = run("--only", "self_attention", "self_attention-train", "--length", "4", "--repeats", "1", "--json")
     assert result.exit_code == 130
     assert {row["case"] for row in json.loads(result.stdout)} == {"self_attention"}
+
+
+def test_what_was_measured_before_a_failure_is_shown(monkeypatch):
+    real = bench_run._measured
+
+    def measured(request, case, say):
+        if case.endswith("-train"):
+            raise ValueError("broken")
+        yield from real(request, case, say)
+
+    monkeypatch.setattr(bench_run, "_measured", measured)
+    result = run("--only", "self_attention", "self_attention-train", "--length", "4", "--repeats", "1", "--json")
+    assert isinstance(result.exception, ValueError)
+    assert {row["case"] for row in json.loads(result.stdout)} == {"self_attention"}
+
+
+def test_where_nothing_can_be_measured_it_says_so_and_exits_with_one(monkeypatch):
+    def fails(*_):
+        raise Failed("its process crashed")
+
+    monkeypatch.setattr(Here, "__call__", fails)
+    for arguments in ([], ["--json"]):
+        result = run("--only", "self_attention", "--length", "4", *arguments)
+        assert result.exit_code == 1
+        assert "self_attention 4 float32: torch failed: its process crashed" in result.stderr
+        assert result.stderr.splitlines()[-1] == "nothing could be measured: the lines above say why"
+
+
+def test_a_case_without_a_backend_that_another_has_is_told_and_measured():
+    only = ["--only", "self_attention", "model-forward:tiny"]
+    result = run(*only, "--length", "4", "--dtype", "float32", "--repeats", "1", "--backends", "triton", "--json")
+    assert result.exit_code == 0
+    assert "self_attention: not with triton: it has reference, torch" in result.stderr
+    assert "runs on cuda, not on cpu" in result.stderr
+    assert {(row["case"], row["backend"]) for row in json.loads(result.stdout)} == {
+        (case, backend) for case in only[1:] for backend in ("reference", "auto")
+    }
+
+
+def test_a_backend_that_nothing_in_a_model_has_is_not_measured_under_its_name():
+    result = run("--only", "model-forward:tiny", "--length", "4", "--dtype", "float32", "--backends", "flash_attn")
+    assert "flash_attn left out: none of its operations has it" in result.stderr
+    assert "flash_attn" not in result.stdout
+
+
+def test_the_environment_is_that_of_a_recipe_and_stands_above_the_figures(monkeypatch):
+    applied = []
+    monkeypatch.setattr(environment, "apply", lambda settings: applied.append(settings.matmul_precision))
+    result = run("--only", "self_attention", "--length", "4", "--repeats", "1", "--environment", "tf32")
+    assert result.exit_code == 0 and applied == ["high"]
+    assert "environment: tf32, " in result.stderr
 
 
 def test_values_that_follow_one_another_belong_to_the_option():

@@ -18,6 +18,8 @@ class Settings(BaseModel):
     max_steps: int | None = None
     lr: float = 1e-4
     size: int | str = 1
+    fast: bool = False
+    checkpoint: bool | Literal["edge"] = False
     stages: list[Stage] = []
     first: Stage | None = None
 
@@ -46,7 +48,7 @@ def test_good_data_becomes_the_model():
     [
         ({"max_steps": "abc"}, ["trainer.max_steps='abc'", "valid integer"]),
         ({"max_step": 1}, ["trainer.max_step is unknown", "did you mean max_steps?"]),
-        ({"zzz": 1}, ["trainer.zzz is unknown", "known here: max_steps, lr, size, stages, first"]),
+        ({"zzz": 1}, ["trainer.zzz is unknown", "known here: max_steps, lr, size, fast, checkpoint, stages, first"]),
         (
             {"stages": [{"depth": 0}]},
             ["trainer.stages.0.block is missing", "0.depth=0: wanted greater than 0"],
@@ -56,6 +58,9 @@ def test_good_data_becomes_the_model():
         ({"first": {"block": "ipa", "dept": 1}}, ["trainer.first.dept", "did you mean depth?"]),
         ({"first": 3}, ["trainer.first=3", "section"]),
         ({"size": [1]}, ["trainer.size=[1]: wanted a valid integer or a valid string"]),
+        ({"fast": "maybe"}, ["trainer.fast='maybe': wanted true or false"]),
+        ({"fast": [1]}, ["trainer.fast=[1]: wanted true or false"]),
+        ({"checkpoint": "edges"}, ["trainer.checkpoint='edges': wanted true or false or 'edge'"]),
         ({"lr": 2}, ["trainer: lr is above 1: give a smaller one"]),
     ],
 )

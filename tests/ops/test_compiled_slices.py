@@ -21,7 +21,7 @@ OF_EXAMPLE = {
     "edge_embedding": {"width": 4, "num_bins": 5, "c_z": 8},
     "edge_transition": {"c_z": 8, "width": 4},
     "triangle_attention": {"num_heads": 2, "width": 4},
-    "triangle_multiplication": {"width": 8},
+    "triangle_multiplication": {"c_z": 8, "inner": 8},
 }
 SMALL = [
     (gathered, "LARGEST", 2**8),

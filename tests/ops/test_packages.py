@@ -2,9 +2,12 @@
 
 import importlib
 import inspect
+import re
 import sys
+import tomllib
 import types
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +16,12 @@ from app.devices import NVIDIA
 from app.errors import UserError
 from app.ops.backend import Call
 from app.ops.check import BOUNDS, cast, compare
+from app.ops.factorised_attention import widened_widths
 from app.ops.packages import shortest_in_cuequivariance
 from app.ops.select import operations
 
 HERE = operations()
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -232,9 +237,10 @@ def call(dtype: torch.dtype, length: int, *widths: int, backward: bool = True) -
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 128), None),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 128, 64), "not 128 and 64"),
         ("triangle_multiplication", "cuequivariance", call(torch.float32, 300, 48, 48), "that 32 divides, not 48"),
-        ("factorised_attention", "flash_attn", call(torch.float32, 300, 120, 120), "has no float32"),
-        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 264), "up to 256, not 264"),
-        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 120, 120), None),
+        ("factorised_attention", "flash_attn", call(torch.float32, 300, 8, 16, 8, 12, 2, 32), "has no float32"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 8, 12, 2, 106), "up to 256, not 264"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 28, 12, 2, 32), "up to 256, not 273"),
+        ("factorised_attention", "flash_attn", call(torch.bfloat16, 300, 8, 16, 8, 12, 2, 32), None),
     ],
 )
 def test_limits(monkeypatch, name, backend, asked, told):
@@ -265,10 +271,21 @@ def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
         shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD")
 
 
+def test_what_installs_a_package_is_an_extra_that_there_is():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for operation in HERE.values():
+        for backend in operation.backends.values():
+            for package in backend.packages:
+                named = re.search(r"'\.\[(\w+)\]'", backend.install)
+                assert package == "triton" or any(line.startswith(package + ">=") for line in extras[named[1]])
+    flash = HERE["esm_attention"].backends["flash_attn"].install
+    assert flash in (ROOT / "README.md").read_text() and flash.endswith("--no-build-isolation")
+
+
 def test_widened_widths_are_those_that_a_call_tells():
     operation = HERE["factorised_attention"]
     for dtype, expected in [(torch.float32, (16 + 24 + 2 + 1, 16 + 36 + 64)), (torch.bfloat16, (16 + 72 + 2 + 3, 116))]:
-        assert operation.describe(**cast(operation.example(3), CPU, dtype)).widths == expected
+        assert widened_widths(operation.describe(**cast(operation.example(3), CPU, dtype))) == expected
 
 
 def test_triangle_multiplication_is_described_in_the_precision_of_its_products():

@@ -1,8 +1,11 @@
 """The choice of a backend: what is named is taken or refused, `auto` takes the best that serves and says so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from app.devices import NVIDIA, is_capturing
 from app.errors import UserError
 from app.ops import select
 from app.ops.backend import Backend, Call
@@ -94,6 +97,116 @@ def test_an_optional_backend_is_tried_once(monkeypatch):
     assert len(runs) == 1
 
 
+OPTIONAL = Backend("fast", "chunked", packages=("torch",), modules=("torch",))
+PUBLISHED, OTHER = (32, 4), (16, 2)
+
+
+@pytest.fixture
+def wrong_elsewhere(monkeypatch) -> Operation:
+    """An operation whose optional backend is right at published widths and wrong at all others."""
+    monkeypatch.setattr(select, "_faults", {})
+    op, right = operation(OPTIONAL), REAL.function("torch")
+    op._functions["fast"] = lambda q, **rest: right(q=q, **rest) * (1.0 if q.shape[-1] == PUBLISHED[0] else 1.1)
+    return op
+
+
+def test_what_is_wrong_at_other_widths_is_taken_at_published_ones_alone(wrong_elsewhere):
+    choices = [wrong_elsewhere.choose(call(widths=widths)) for widths in (PUBLISHED, OTHER, PUBLISHED)]
+    assert [choice.backend for choice in choices] == ["fast", "torch", "fast"]
+    assert "wrong answers" in choices[1].passed_over[0][1]
+    with named("fast"):
+        assert wrong_elsewhere.choose(call(widths=PUBLISHED)).backend == "fast"
+        with pytest.raises(UserError, match=r"wrong answers here.*set kernels.triangle_attention=auto"):
+            wrong_elsewhere.choose(call(widths=OTHER))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"device": "cuda"}, {"dtype": torch.float16}, {"widths": OTHER}, {"backward": True}],
+    ids=str,
+)
+def test_a_trial_tells_of_its_own_device_type_widths_and_pass_alone(monkeypatch, other):
+    monkeypatch.setattr(select, "_faults", {})
+    one, another = call(widths=PUBLISHED), call(**{"widths": PUBLISHED} | other)
+    tried = []
+
+    def trial(operation: Operation, name: str, asked: Call) -> str | None:
+        tried.append(asked)
+        return "broken" if {key: getattr(asked, key) for key in other} == other else None
+
+    monkeypatch.setattr(select, "_try", trial)
+    op = operation(OPTIONAL)
+    assert [op.choose(asked).backend for asked in (one, another, one, another)] == ["fast", "torch", "fast", "torch"]
+    assert len(tried) == 2
+    other_name = Operation("pair_bias_attention", [*op.backends.values()], REAL.describe, op.order)
+    assert other_name.choose(one).backend == "fast" and len(tried) == 3
+
+
+def test_nothing_is_tried_while_a_cuda_graph_records(monkeypatch, wrong_elsewhere):
+    monkeypatch.setattr(select, "is_capturing", lambda: True)
+    assert "CUDA graph" in wrong_elsewhere.choose(call(widths=PUBLISHED)).passed_over[0][1]
+    monkeypatch.setattr(select, "is_capturing", lambda: False)
+    assert wrong_elsewhere.choose(call(widths=PUBLISHED)).backend == "fast"
+    monkeypatch.setattr(select, "is_capturing", lambda: True)
+    assert wrong_elsewhere.choose(call(widths=PUBLISHED)).backend == "fast"
+
+
+@pytest.mark.gpu
+def test_a_recording_graph_is_seen():
+    seen, x = [is_capturing()], torch.zeros(1, device=NVIDIA)
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        x.add_(1)
+        seen.append(is_capturing())
+    assert [*seen, is_capturing()] == [False, True, False]
+
+
+@pytest.mark.parametrize(("widths", "taken"), [(PUBLISHED, "fast"), (OTHER, "torch")])
+def test_a_compiler_that_comes_first_has_it_tried_too(wrong_elsewhere, widths, taken):
+    wrong_elsewhere.function("torch")
+    example = REAL.example(5, 1, 0, *widths)
+    given = {name: value.float().requires_grad_(name != "mask") for name, value in example.items()}
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda **arguments: wrong_elsewhere(**arguments), backend="aot_eager", fullgraph=True)
+    out = compiled(**given)
+    out.sum().backward()
+    torch.testing.assert_close(out, REAL.function("reference")(**given))
+    assert [choice.backend for choice in select.choices()] == [taken]
+    assert [(key[4], key[5]) for key in select._faults] == [(widths, True)]
+
+
+def test_running_out_of_memory_is_no_fault_of_the_backend(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    op, room = operation(OPTIONAL), [False, True]
+
+    def full(**arguments):
+        if not room.pop(0):
+            raise torch.OutOfMemoryError("no room")
+        return REAL.function("torch")(**arguments)
+
+    op._functions["fast"] = full
+    with pytest.raises(torch.OutOfMemoryError):
+        op.choose(call())
+    assert op.choose(call()).backend == "fast"
+
+
+def test_autocast_around_a_call_is_not_around_its_trial(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    op = operation(OPTIONAL)
+    op._functions["fast"] = lambda q, **rest: REAL.function("torch")(q=q @ torch.eye(q.shape[-1]), **rest)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert op.choose(call()).backend == "fast"
+
+
+def test_it_is_tried_at_a_length_that_it_takes(monkeypatch):
+    monkeypatch.setattr(select, "_faults", {})
+    long = replace(OPTIONAL, limit=lambda call: "too short" if call.length < 41 and call.widths[0] < 32 else None)
+    op, lengths, right = operation(long), [], REAL.function("torch")
+    op._functions["fast"] = lambda q, **rest: lengths.append(q.shape[1]) or right(q=q, **rest)
+    for widths in (PUBLISHED, OTHER):
+        assert op.choose(call(64, widths=widths)).backend == "fast"
+    assert lengths == [33, 41]
+
+
 def test_choices_are_kept_once_by_operation_and_backend():
     op = operation(FAST)
     for length in (20, 30, 5, 6):
@@ -161,6 +274,11 @@ def test_only_what_auto_may_take_is_tried_and_what_is_named_is_too(monkeypatch):
     select.prepare(torch.device("cpu"), torch.float32, backward=True, used=[NAME])
     assert [key[1] for key in select._faults] == ["fast"]
     with named("fast"), pytest.raises(UserError, match=r"wrong answers here.*set kernels.triangle_attention=auto"):
+        op.choose(call())
+    with (
+        named("idle"),
+        pytest.raises(UserError, match=r"=idle: cannot be imported.*set kernels.triangle_attention"),
+    ):
         select.prepare(torch.device("cpu"), torch.float32, backward=True, used=[NAME])
 
 

@@ -1,4 +1,4 @@
-"""Edges from what is known of two residues. Widths of a call: that of the projected nodes, and c_z."""
+"""Edges from what is known of two residues. Widths of a call: that of the projected nodes, bins of distances, c_z."""
 
 from torch import Tensor
 
@@ -21,7 +21,8 @@ def describe(
     mask: Tensor,
 ) -> Call:
     backward = wants_gradient(node, relative, first, second, last, norm)
-    return Call(node.device.type, compute_dtype(node), node.shape[1], (node.shape[-1], len(last[0])), backward)
+    widths = node.shape[-1], num_bins, len(last[0])
+    return Call(node.device.type, compute_dtype(node), node.shape[1], widths, backward)
 
 
 WIDEST = 128

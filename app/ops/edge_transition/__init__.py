@@ -5,6 +5,7 @@ from torch import Tensor
 from app.devices import NVIDIA, compute_dtype, has_hopper
 from app.ops.backend import HALF, Backend, Call
 from app.ops.edge_transition.tiles import limit
+from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
 
 
@@ -35,11 +36,10 @@ edge_transition = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "chunked"),
-        Backend("triton", "fused", devices=(NVIDIA,), dtypes=HALF, limit=limit, packages=("triton",),
-                modules=("triton",), install="comes with torch for CUDA on Linux"),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=HALF, limit=limit, **TRITON),
     ],
     describe=describe,
     order=order,
-)  # fmt: skip
+)
 
 __all__ = ["edge_transition"]

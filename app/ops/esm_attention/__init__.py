@@ -1,5 +1,5 @@
 """Attention of the language model's layers, sequence by sequence. Length of a call: that of the longest sequence, in
-tokens; widths: a head's width."""
+tokens; widths: a head's width, and how many heads there are."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ WIDEST_FLASH_ATTN = 256
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Call:
-    return Call(q.device.type, v.dtype, sequences.longest, (q.shape[-1],), wants_gradient(q, k, v))
+    return Call(q.device.type, v.dtype, sequences.longest, (q.shape[-1], q.shape[1]), wants_gradient(q, k, v))
 
 
 def limit_of_flash_attn(call: Call) -> str | None:

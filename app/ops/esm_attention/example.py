@@ -8,7 +8,7 @@ import torch
 from app.ops.esm_attention.reference import Sequences
 
 
-def example(length: int, batch: int = 1, seed: int = 0, num_heads: int = 20, width: int = 64) -> dict[str, Any]:
+def example(length: int, batch: int = 1, seed: int = 0, width: int = 64, num_heads: int = 20) -> dict[str, Any]:
     """Float64 on the CPU; the first sequence has `length` tokens, each further one a third less than the one before."""
     source = torch.Generator().manual_seed(seed)
     lengths = tuple(max(1, length * 2**number // 3**number) for number in range(batch))

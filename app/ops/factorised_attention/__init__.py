@@ -1,4 +1,7 @@
-"""Invariant point attention with pairs of low rank. Widths of a call: the widened key's and value's."""
+"""Invariant point attention with pairs of low rank.
+
+Widths of a call: how many heads, a head's width, points of queries and of values, rank, a pair's width.
+"""
 
 import torch
 from torch import Tensor
@@ -27,17 +30,22 @@ def describe(
     frames: Frames,
     node_mask: Tensor,
 ) -> Call:
-    precise = 1 if v.dtype == q_points.dtype else 3  # columns for each number made of coordinates, see `widened.py`
-    keys = q.shape[-1] + bias_left.shape[-1] + precise * (3 * q_points.shape[-2] + 1)
-    values = v.shape[-1] + 3 * v_points.shape[-2] + value_left.shape[2] * value_left.shape[3]
+    widths = *q.shape[2:], q_points.shape[-2], v_points.shape[-2], *value_left.shape[2:]
     points, factors = (q_points, k_points, v_points), (bias_left, bias_right, value_left, value_right)
     gradient = wants_gradient(q, k, v, points, factors, point_weight, frames.rotmats, frames.trans)
-    return Call(q.device.type, v.dtype, q.shape[1], (keys, values), gradient)
+    return Call(q.device.type, v.dtype, q.shape[1], widths, gradient)
+
+
+def widened_widths(call: Call) -> tuple[int, int]:
+    """Widths of keys and values that have a pair's and the points' in them, see `widened.py`."""
+    _, width, qk_points, v_points, rank, pair_width = call.widths
+    columns = 3 if call.dtype in HALF else 1  # for each number made of coordinates
+    return width + rank + columns * (3 * qk_points + 1), width + 3 * v_points + rank * pair_width
 
 
 def limit_of_flash_attn(call: Call) -> str | None:
-    if max(call.widths) > WIDEST_FLASH_ATTN:
-        return f"takes widened keys and values up to {WIDEST_FLASH_ATTN}, not {max(call.widths)}"
+    if (widest := max(widened_widths(call))) > WIDEST_FLASH_ATTN:
+        return f"takes widened keys and values up to {WIDEST_FLASH_ATTN}, not {widest}"
     if call.device == NVIDIA and not runs_flash_attention(torch.device(call.device), call.dtype):
         return "runs on GPUs from Ampere on"
     return None

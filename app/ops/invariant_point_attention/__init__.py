@@ -5,6 +5,7 @@ from torch import Tensor
 
 from app.devices import NVIDIA
 from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
 from app.types import Frames
 
@@ -56,17 +57,7 @@ invariant_point_attention = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "expanded"),
-        Backend(
-            "triton",
-            "fused",
-            devices=(NVIDIA,),
-            dtypes=FLOATS,
-            dropout=False,
-            limit=limit,
-            packages=("triton",),
-            modules=("triton",),
-            install="comes with torch on Linux",
-        ),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=FLOATS, dropout=False, limit=limit, **TRITON),
     ],
     describe=describe,
     order=order,

@@ -18,9 +18,9 @@ def example(
     seed: int = 0,
     num_heads: int = 8,
     width: int = 16,
+    c_z: int = 128,
     num_qk_points: int = 8,
     num_v_points: int = 12,
-    c_z: int = 128,
     shift: float = 0.0,
 ) -> dict[str, Any]:
     """Float64 on the CPU; frames in nanometre along a random walk, `shift` from the origin. With three residues or more

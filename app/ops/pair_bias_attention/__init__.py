@@ -1,4 +1,7 @@
-"""Attention over the nodes with a bias from the edges. Widths of a call: a head's width."""
+"""Attention over the nodes with a bias from the edges.
+
+Widths of a call: a head's width, and how many heads there are.
+"""
 
 from torch import Tensor
 
@@ -10,7 +13,7 @@ from app.ops.triangle_attention import limit_of_cuequivariance
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) -> Call:
-    return Call(q.device.type, v.dtype, q.shape[2], (q.shape[-1],), wants_gradient(q, k, v, bias))
+    return Call(q.device.type, v.dtype, q.shape[2], (q.shape[-1], q.shape[1]), wants_gradient(q, k, v, bias))
 
 
 pair_bias_attention = Operation(

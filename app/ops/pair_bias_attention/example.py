@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 
-def example(length: int, batch: int = 1, seed: int = 0, num_heads: int = 8, width: int = 32) -> dict[str, Any]:
+def example(length: int, batch: int = 1, seed: int = 0, width: int = 32, num_heads: int = 8) -> dict[str, Any]:
     """Float64 on the CPU; some keys are absent, and of two examples or more the last has none."""
     source = torch.Generator().manual_seed(seed)
 

@@ -1,4 +1,7 @@
-"""Softmax attention over one sequence: the transformer in IPA blocks. Widths of a call: a head's width."""
+"""Softmax attention over one sequence: the transformer in IPA blocks.
+
+Widths of a call: a head's width, and how many heads there are.
+"""
 
 from torch import Tensor
 
@@ -7,7 +10,8 @@ from app.ops.select import Operation, wants_gradient
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Call:
-    return Call(q.device.type, v.dtype, q.shape[2], (q.shape[-1],), wants_gradient(q, k, v), dropout > 0)
+    widths = q.shape[-1], q.shape[1]
+    return Call(q.device.type, v.dtype, q.shape[2], widths, wants_gradient(q, k, v), dropout > 0)
 
 
 self_attention = Operation(

@@ -1,6 +1,6 @@
 """Attention of edges along the rows of the pair representation.
 
-Widths of a call: a head's width, and how many heads there are in all examples.
+Widths of a call: a head's width, and how many heads there are.
 """
 
 import torch
@@ -26,16 +26,16 @@ _SHORTEST_NARROW = 201
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Call:
-    widths = q.shape[-1], q.shape[0] * q.shape[2]
-    return Call(q.device.type, v.dtype, q.shape[1], widths, wants_gradient(q, k, v, bias))
+    widths = q.shape[-1], q.shape[2]
+    return Call(q.device.type, v.dtype, q.shape[1], widths, wants_gradient(q, k, v, bias), batch=len(q))
 
 
 def limit_of_trifast(call: Call) -> str | None:
     width, heads = call.widths
     if width not in (16, 32, 64, 128):
         return f"takes heads of width 16, 32, 64 or 128, not {width}"
-    if heads * width * call.length**2 >= 2**31:
-        return f"counts in 32 bits, too few for {heads} heads of {call.length} residues"
+    if call.batch * heads * width * call.length**2 >= 2**31:
+        return f"counts in 32 bits, too few for {call.batch * heads} heads of {call.length} residues"
     return None
 
 

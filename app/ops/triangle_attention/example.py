@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 
-def example(length: int, batch: int = 1, seed: int = 0, num_heads: int = 4, width: int = 32) -> dict[str, Any]:
+def example(length: int, batch: int = 1, seed: int = 0, width: int = 32, num_heads: int = 4) -> dict[str, Any]:
     """Float64 on the CPU; some edges are absent, and with three residues or more one row has none."""
     source = torch.Generator().manual_seed(seed)
 
