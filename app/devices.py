@@ -84,6 +84,16 @@ def choose_dtype(precision: Precision, device: torch.device, key: str = "precisi
     return getattr(torch, precision)
 
 
+def current(device: torch.device) -> AbstractContextManager:
+    """The GPU at hand made the current one, on which Triton launches its kernels, wherever the tensors are.
+
+    For other devices it does nothing, nor where it is compiled: what a compiler writes makes its GPU current by itself.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return nullcontext()
+    return torch.cuda.device(device)
+
+
 def has_cuda_graphs(device: torch.device) -> bool:
     """Whether work there can be captured in a CUDA graph and replayed."""
     return device.type == "cuda"

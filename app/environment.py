@@ -9,35 +9,50 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-_Value = str | None
 _NO_FALLBACK = "0"  # the backend that was chosen is the one that runs, however short the chain
 
 DEAD = ("CUQUI_ENABLE_BF16", "CUEQ_DEFAULT_CONFIG", "CUEQ_DISABLE_AOT_TUNING")
 """Variables that other projects set for cuEquivariance, and that it does not read; nor any that begins with CUEQUI_."""
 
 
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _number(value: str) -> str:
+    if not value.isdecimal():
+        raise ValueError(f"{value!r} is no number of residues: give 0 or more, or null")
+    return value
+
+
+_Switch = Annotated[Literal["0", "1"], BeforeValidator(_as_text)] | None
+_Level = Annotated[Literal["0", "1", "2", "3", "4"], BeforeValidator(_as_text)] | None
+_Residues = Annotated[str, BeforeValidator(_as_text), AfterValidator(_number)] | None
+_Text = Annotated[str, StringConstraints(min_length=1)] | None
+
+
 class Variables(BaseModel):
     """Variables that exist, and that a library reads when it is loaded; None leaves one to the library."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    PYTORCH_ENABLE_MPS_FALLBACK: _Value = Field("1", description="on a Mac, run on the CPU what the GPU backend lacks")
-    PYTORCH_CUDA_ALLOC_CONF: _Value = None
-    NVIDIA_TF32_OVERRIDE: _Value = Field(None, description="0 forbids TF32 to every library")
-    CUEQ_TRIATTN_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
-    CUEQ_TRIMUL_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
-    CUEQ_ATTENTION_PAIR_BIAS_FALLBACK_THRESHOLD: _Value = _NO_FALLBACK
-    CUEQ_TORCH_COMPILE: _Value = None
-    CUEQ_TRIATTN_VALIDATE_KV_LENGTHS: _Value = None
+    PYTORCH_ENABLE_MPS_FALLBACK: _Switch = Field("1", description="on a Mac, run on the CPU what the GPU backend lacks")
+    PYTORCH_CUDA_ALLOC_CONF: _Text = None
+    NVIDIA_TF32_OVERRIDE: _Switch = Field(None, description="0 forbids TF32 to every library")
+    CUEQ_TRIATTN_FALLBACK_THRESHOLD: _Residues = _NO_FALLBACK
+    CUEQ_TRIMUL_FALLBACK_THRESHOLD: _Residues = _NO_FALLBACK
+    CUEQ_ATTENTION_PAIR_BIAS_FALLBACK_THRESHOLD: _Residues = _NO_FALLBACK
+    CUEQ_TORCH_COMPILE: _Level = None
+    CUEQ_TRIATTN_VALIDATE_KV_LENGTHS: _Switch = None
     CUEQ_TRITON_TUNING: Literal["AOT", "ONDEMAND"] | None = None
-    CUEQ_TRITON_CACHE_DIR: _Value = None
-    CUEQ_TRITON_IGNORE_EXISTING_CACHE: _Value = None
-    TRIFAST_FORCE_TUNE: _Value = None
-    TRITON_CACHE_DIR: _Value = None
+    CUEQ_TRITON_CACHE_DIR: _Text = None
+    CUEQ_TRITON_IGNORE_EXISTING_CACHE: _Switch = None
+    TRIFAST_FORCE_TUNE: _Switch = None
+    TRITON_CACHE_DIR: _Text = None
 
 
 class EnvironmentSettings(BaseModel):
@@ -107,6 +122,11 @@ def report() -> dict[str, str]:
     return found
 
 
+def in_words() -> str:
+    """The report as one line."""
+    return ", ".join(f"{name}={value}" for name, value in report().items())
+
+
 def _is_read(name: str) -> bool:
     return not name.startswith("CUEQ_") or importlib.util.find_spec("cuequivariance_torch") is not None
 
@@ -122,7 +142,7 @@ def faults(settings: EnvironmentSettings) -> list[str]:
             said.append(f"{name}={value} has no effect: the shell has {now}")
         elif now != value and name in _origin:
             said.append(f"{name} is {now}, not {value}: something changed it after it was set")
-        elif _origin.get(name, "set") != "set":
+        elif _origin.get(name, "set") != "set" and _is_read(name):
             said.append(f"{name}={now} was set after torch was imported, which may have been too late")
     if (precision := torch.get_float32_matmul_precision()) != settings.matmul_precision:
         said.append(f"float32 products are computed with precision {precision}, not {settings.matmul_precision}")

@@ -30,6 +30,15 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def restored_precision():
+    """For tests that set the precision of float32 products, which is the whole process's."""
+    precision, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """../shared; without it the test skips. Where it is there, a test that uses this and skips anyway has failed."""

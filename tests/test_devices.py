@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -32,6 +34,23 @@ def test_an_absent_device_is_an_error_with_its_cure(machine, name):
 def test_an_unknown_device_is_an_error():
     with pytest.raises(UserError, match="device=tpu is unknown: use one of auto, cpu, mps, cuda"):
         devices.choose("tpu")
+
+
+def test_a_gpu_becomes_the_current_one_and_other_devices_ask_for_nothing(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: asked.append(device) or nullcontext())
+    for device in ("cpu", "mps", "cuda:1"):
+        with devices.current(torch.device(device)):
+            pass
+    assert asked == [torch.device("cuda:1")]
+
+
+def test_to_make_a_device_current_breaks_no_compiled_graph():
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        with devices.current(x.device):
+            return x + x
+
+    assert torch.compile(doubled, backend="eager", fullgraph=True)(torch.ones(2)).tolist() == [2, 2]
 
 
 def test_full_precision_holds_under_autocast():
@@ -93,6 +112,22 @@ def test_an_old_gpu_has_no_bfloat16(monkeypatch):
 def test_where_flash_attention_runs(monkeypatch, kind, dtype, capability, runs):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert devices.runs_flash_attention(torch.device(kind), dtype) is runs
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cuda", 1), ("mps", 0), ("cpu", 0)])
+def test_only_a_device_that_copies_on_its_own_is_waited_for(monkeypatch, kind, waits):
+    asked = []
+
+    class Stream:
+        def __init__(self, device):
+            self.device = device
+
+        def synchronize(self):
+            asked.append(self.device)
+
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    devices.wait_for(torch.device(kind))
+    assert asked == [torch.device(kind)] * waits
 
 
 def test_seeded_numbers_leave_the_others_as_they_would_have_been():

@@ -1,5 +1,6 @@
 """The command line of infer.py: what users type, what they get, and what they are told."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,6 +17,7 @@ from app.chem.residues import to_sequence
 from app.config import entry
 from app.errors import UserError
 from app.legacy import multiflow
+from app.ops import select
 from app.structure.read import read_structure
 from tests.factories import tiny_module
 from tests.sampling.made_inputs import write_structure
@@ -86,6 +88,32 @@ def test_the_default_sampler_is_the_checkpoints(run, checkpoint, tmp_path, capsy
     _, manifest = run("lengths=9", "sampler.token_noise=5", out="typed")
     assert manifest["settings"]["sampler"]["token_noise"] == 5.0
     assert "  sampler.token_noise: 7.0 -> 5.0" in capsys.readouterr().out.splitlines()
+
+
+def test_it_says_once_what_it_runs_with(run, capsys, restored_precision):
+    """Device, precision, variables, versions and kernels, as train.py does."""
+    _, manifest = run("lengths=[9,14]", "environment=tf32", "kernels.self_attention=reference")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "unconditional with sampler euler on cpu in float32"
+    assert said[1].startswith("with PYTORCH_ENABLE_MPS_FALLBACK=") and "matmul_precision=high; trunkline " in said[1]
+    assert f"torch {torch.__version__}" in said[1]
+    (kernels,) = [line for line in said if line.startswith("kernels (")]
+    assert "self_attention=reference" in kernels and "invariant_point_attention=torch" in kernels
+    for word in ("matmul_precision", "self_attention", "on cpu"):
+        assert sum(word in line for line in said) == 1
+    assert manifest["kernels"]["matmul_precision"] == manifest["environment"]["matmul_precision"] == "high"
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_a_kernel_that_cannot_serve_a_design_is_one_line(run, monkeypatch, tmp_path):
+    attention = select.operations()["invariant_point_attention"]
+    short = dataclasses.replace(attention.backends["torch"], longest=10)
+    monkeypatch.setitem(attention.backends, "torch", short)
+    told = refusal(run, "lengths=[9,14]", "samples_per_length=3", "kernels.invariant_point_attention=torch")
+    assert told.startswith("kernels.invariant_point_attention=torch: takes 1 to 10 residues, and is asked for cpu")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (manifest["done"], manifest["failed"]) == (3, 3)
+    assert manifest["designs"][5]["error"] == f"not run: {told}"
 
 
 def test_a_failed_design_is_exit_status_1(run, monkeypatch):
@@ -261,6 +289,7 @@ def test_precision_compiler_and_graphs(run, monkeypatch, caplog):
     _, manifest = run("lengths=9")
     assert (manifest["precision"], manifest["settings"]["precision"]) == ("float32", "float32")
     assert (manifest["settings"]["compile"], manifest["settings"]["cuda_graph"]) == (False, "auto")
+    assert (manifest["compiled"], manifest["cuda_graph"]) == (False, False)
     _, half = run("lengths=9", "precision=bfloat16", out="half")
     assert (half["precision"], half["settings"]["precision"]) == ("bfloat16", "bfloat16")
     assert half["designs"][0]["sequence"]
@@ -274,6 +303,7 @@ def test_precision_compiler_and_graphs(run, monkeypatch, caplog):
     monkeypatch.setattr(torch, "compile", no_compiler)
     _, compiled = run("lengths=[9,12]", "compile=true", out="compiled")
     assert compiled["designs"][0] == manifest["designs"][0]
+    assert (compiled["settings"]["compile"], compiled["compiled"]) == (True, False)
     (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert "(RuntimeError: no C++ compiler): going on without it" in warning
     assert refusal(run, "lengths=9", "cuda_graph=true", out="graph").startswith(

@@ -10,7 +10,7 @@ from app.devices import choose, choose_dtype
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model.esm.settings import LanguageHere
-from app.ops import select
+from app.ops import account, select
 from app.ops.settings import KernelSettings
 from app.sampling.choice import choose_sampler
 from app.sampling.request import Request
@@ -50,6 +50,7 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
+    print(f"with {environment.in_words()}; {account.versions_in_words()}", flush=True)
     for fault in environment.faults(settings):
         print(f"warning: {fault}", flush=True)
 

@@ -101,13 +101,16 @@ _ROWS = 192
 
 def _distance_errors(truth: Tensor, estimate: Tensor, counts: Tensor, present: Tensor) -> Tensor:
     """Sum over pairs of squared errors in distance, [B]. truth, estimate: [B, M, 3]; masks of i and of j: [B, M]."""
+    return _errors_of_rows(_ROWS, [truth, estimate, counts], [truth, estimate, present]).sum(-1)
 
-    def of_rows(these: Tensor, those: Tensor, counts: Tensor) -> Tensor:
-        """[B, rows]"""
-        error = _distances(these, truth) - _distances(those, estimate)
-        return (error.square() * present[:, None]).sum(-1) * counts
 
-    return by_rows(of_rows, _ROWS, truth, estimate, counts).sum(-1)
+@by_rows
+def _errors_of_rows(
+    these: Tensor, those: Tensor, counts: Tensor, truth: Tensor, estimate: Tensor, present: Tensor
+) -> Tensor:
+    """[B, rows]"""
+    error = _distances(these, truth) - _distances(those, estimate)
+    return (error.square() * present[:, None]).sum(-1) * counts
 
 
 def _distances(these: Tensor, points: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """torch.compile with a way back: where the compiler is missing or fails, the same numbers come without it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from app.devices import has_compiler
 log = logging.getLogger(__name__)
 
 MOST_COMPILATIONS = 16
-"""Of one function, before torch.compile lets it run as it is: with gradients and without, of single examples, ..."""
+"""Of one function: with gradients and without, of single examples, of lengths at which an operation begins to work in
+slices, ... Calls for which it would be compiled once more run without the compiler."""
 
 
 class Compiled:
@@ -22,44 +24,64 @@ class Compiled:
     The first time, operations choose their kernels, import and try them, none of which is for a compiler to see.
 
     What fails is called once more without the compiler: where that fails as well, the error is its own, and where it
-    does not, the compiler was to blame, which is said once.
+    does not, the compiler was to blame, which is said once. The backward pass is compiled in the same call as the
+    forward pass, so that nothing of a training step is done when the compiler fails in either. Of kernels that it made,
+    those of the backward pass run later, when there is no way back: their errors are not caught.
 
     The first argument is a batch, whose tensors are [B, N, ...]. lengths_vary: kernels serve all B and N from the
     start. Otherwise the first shape gets kernels of its own, and B and N are left open from where they first change.
-    Operations that work in slices build the length in all the same, so that new lengths compile again, as often as
-    MOST_COMPILATIONS allows. A compiler that fails in the backward pass alone is not noticed here.
+    Operations that work in slices are single operators to the compiler (see `app.ops.recompute`).
     """
 
-    def __init__(self, function: Callable, device: torch.device, *, lengths_vary: bool, **how: Any):
-        """how: arguments of torch.compile."""
-        self.plain, self.lengths_vary = function, lengths_vary
+    def __init__(
+        self,
+        function: Callable,
+        device: torch.device,
+        *,
+        lengths_vary: bool,
+        tell: Callable[[str], None] = log.info,
+        **how: Any,
+    ):
+        """tell: is told when compiling begins. how: arguments of torch.compile."""
+        self.plain, self.lengths_vary, self.tell = function, lengths_vary, tell
         self.compiled: Callable | None = None
-        self._called = False
+        self.served = False  # whether any call went through the compiler
+        self._calls, self._at_limit = 0, False
         if not has_compiler(device):
-            _say(f"its support of {device.type} is a prototype")
+            _warn(f"its support of {device.type} is a prototype")
             return
         try:
             self.compiled = torch.compile(function, **how)
         except Exception as error:  # an interpreter or a system that it does not support
-            _say(_reason(error))
-        else:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_COMPILATIONS)
+            _warn(_reason(error))
 
     def __call__(self, batch: Any, *args, **kwargs) -> Any:
-        if self.compiled is None or not self._called:
-            self._called = True
+        self._calls += 1
+        if self.compiled is None or self._calls == 1:
             return self.plain(batch, *args, **kwargs)
+        if self._calls == 2:
+            self.tell("compile=true: compiling the network; the first calls of each kind take minutes")
         try:
             if self.lengths_vary:
                 _leave_open(batch)
-            return self.compiled(batch, *args, **kwargs)
+            with torch.compiler.set_stance("eager_on_recompile") if self._at_limit else _at_once():
+                out = self.compiled(batch, *args, **kwargs)
+            self.served = True
+            return out
         except torch.OutOfMemoryError:
             raise
         except Exception as caught:
             error = caught.with_traceback(None)  # whose frames hold all that was computed
         out = self.plain(batch, *args, **kwargs)
-        self.compiled = None
-        _say(_reason(error))
+        if isinstance(error, torch._dynamo.exc.FailOnRecompileLimitHit):
+            self._at_limit = True
+            log.warning(
+                f"compile=true: compiled for {MOST_COMPILATIONS} kinds of batches: from here on, others run without the"
+                " compiler, results are the same"
+            )
+        else:
+            self.compiled = None
+            _warn(_reason(error))
         return out
 
 
@@ -69,6 +91,18 @@ def compile_in_place(module: nn.Module, device: torch.device, **how: Any) -> Non
     Made for batches of ever new lengths. device: where the module will be. how: arguments of torch.compile.
     """
     module._compiled_call_impl = Compiled(module._call_impl, device, lengths_vary=True, **how)
+
+
+@contextmanager
+def _at_once() -> Iterator[None]:
+    """Both passes are compiled in the forward pass, where torch can; a limit that is reached is an error."""
+    limit = max(torch._dynamo.config.recompile_limit, MOST_COMPILATIONS)
+    backward = "force_non_lazy_backward_lowering"
+    with (
+        torch._dynamo.config.patch(recompile_limit=limit, fail_on_recompile_limit_hit=True),
+        torch._functorch.config.patch({backward: True} if hasattr(torch._functorch.config, backward) else {}),
+    ):
+        yield
 
 
 def _leave_open(batch: Any) -> None:
@@ -84,5 +118,5 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def _say(reason: str) -> None:
+def _warn(reason: str) -> None:
     log.warning(f"compile=true: torch.compile does not work here ({reason}): going on without it, results are the same")

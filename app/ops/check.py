@@ -116,7 +116,7 @@ def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_
         kept = torch.float32 if keeps else dtype
         return lambda tensor: tensor.detach().to(device, kept if tensor.is_floating_point() else None)
 
-    return {name: _mapped(one(name), value) for name, value in example.items()}
+    return {name: mapped(one(name), value) for name, value in example.items()}
 
 
 def run(function: Callable, arguments: dict[str, Any], backward: bool = True) -> Result:
@@ -162,7 +162,8 @@ def _leaf(name: str, value: Any, leaves: dict[str, Tensor]) -> Any:
     return _mapped_by_name(lambda path, tensor: _leaf(path, tensor, leaves), name, value)
 
 
-def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """`function` of every tensor in an argument: a tensor, or tuples and dataclasses (frames) of them."""
     return _mapped_by_name(lambda _, tensor: function(tensor), "", value)
 
 
@@ -183,7 +184,8 @@ def _error(found: Tensor, expected: Tensor, largest: float = 1.0) -> float:
 
     What is to be 0 (attention to a single key has no gradient) has no size of its own: `largest` is taken for it.
     """
-    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
+    expected = expected.detach().double()
+    found = found.detach().to(expected.device).double()  # there, as not every device has float64
     if found.shape != expected.shape:
         return float("inf")
     if not found.numel():

@@ -12,7 +12,7 @@ class KernelSettings(BaseModel):
 
     invariant_point_attention: Literal["auto", "reference", "torch", "triton"] = "auto"
     edge_transition: Literal["auto", "reference", "torch", "triton"] = "auto"
-    edge_embedding: Literal["auto", "reference", "torch"] = "auto"
+    edge_embedding: Literal["auto", "reference", "torch", "triton"] = "auto"
     triangle_attention: Literal["auto", "reference", "torch", "trifast", "cuequivariance"] = "auto"
     triangle_multiplication: Literal["auto", "reference", "torch", "cuequivariance"] = "auto"
     pair_bias_attention: Literal["auto", "reference", "torch", "cuequivariance"] = "auto"

@@ -23,9 +23,9 @@ class Replayed:
     does, one run of one batch; that keeps memory of other lengths from piling up, and costs about as much as a step.
     """
 
-    def __init__(self, step: Callable[..., tuple[Clean, Point]], on_failure: Callable[[], None]):
-        """on_failure: called where the capture fails; from then on all steps run as they are."""
-        self.step, self.on_failure = step, on_failure
+    def __init__(self, step: Callable[..., tuple[Clean, Point]], on_capture: Callable[[bool], None]):
+        """on_capture: told whether the capture succeeded; where it did not, all steps run as they are."""
+        self.step, self.on_capture = step, on_capture
         self._steps, self._failed = 0, False
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -57,10 +57,11 @@ class Replayed:
             raise
         except Exception as error:
             self._failed = True
-            self.on_failure()
+            self.on_capture(False)
             log.warning(
                 f"cuda_graph: a step cannot be captured ({type(error).__name__}: {one_line(error)[:300]}): going on"
                 " without, results are the same"
             )
         else:
             self._graph = graph
+            self.on_capture(True)

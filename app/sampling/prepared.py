@@ -1,5 +1,6 @@
 """A model made ready for inference: its precision, compiled or not, its steps captured or not."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from app.model.compiled import Compiled
 from app.ops import select
 from app.types import Prediction
 
+log = logging.getLogger(__name__)
+
 
 class Prepared:
     """`NoisyBatch -> Prediction`, for `sample`. The module that it runs is not changed: see `prepared`."""
@@ -21,6 +24,7 @@ class Prepared:
         self.model, self.device, self.dtype = model, device, dtype
         self.call = model
         self.cuda_graph = False  # whether `sample` is to capture its steps
+        self.captured = False  # whether it has
         self.draws_in_inference = getattr(model, "draws_in_inference", False)
         self.has_sequence_head = getattr(model, "has_sequence_head", True)
         self.fixed = getattr(model, "fixed", None)
@@ -29,9 +33,14 @@ class Prepared:
         with self.at_its_precision():
             return self.call(*args, **kwargs)
 
-    def stop_capturing(self) -> None:
-        """A step could not be captured, so none will be."""
-        self.cuda_graph = False
+    @property
+    def compiled(self) -> bool:
+        """Whether any of its calls went through the compiler."""
+        return isinstance(self.call, Compiled) and self.call.served
+
+    def on_capture(self, done: bool) -> None:
+        """A step was captured, or it could not be, so that none will be."""
+        self.cuda_graph, self.captured = done, self.captured or done
 
     def at_its_precision(self) -> AbstractContextManager:
         """A context of any number of calls. Weights are cast once in it, where each call alone casts them again."""
@@ -47,6 +56,7 @@ def prepared(
     compile: bool = False,
     cuda_graph: bool | Literal["auto"] = "auto",
     device: torch.device | None = None,
+    tell: Callable[[str], None] = log.info,
     **how: Any,
 ) -> Prepared:
     """The model as a run of sampling is to call it.
@@ -54,7 +64,8 @@ def prepared(
     precision: of the network, under autocast; frames and coordinates are float32 in any. "auto": bfloat16 on an NVIDIA
     GPU that has it, else float32. compile: by torch.compile; where that does not work, a warning says so once.
     cuda_graph: capture each batch's step and replay it; "auto": where there is an NVIDIA GPU and the model allows it.
-    device: where the model's parameters are, unless they tell. how: further arguments of torch.compile.
+    device: where the model's parameters are, unless they tell. tell: is told when compiling begins. how: further
+    arguments of torch.compile.
     Raises UserError for a precision that the device lacks and for cuda_graph=True where nothing can be captured.
     """
     if device is None:
@@ -68,7 +79,7 @@ def prepared(
         for dtype in {torch.float32, ready.dtype}:
             select.prepare(device, dtype, backward=False, used=select.used_by(model))
     if compile:
-        ready.call = Compiled(model, device, lengths_vary=False, **how)
+        ready.call = Compiled(model, device, lengths_vary=False, tell=tell, **how)
     return ready
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from app import __version__
+from app import environment
 from app.chem import atoms
 from app.chem.residues import to_sequence
+from app.config.keys import one_line
 from app.errors import UserError
-from app.ops import select
+from app.ops import account, select
 from app.sampling.designs import Design
 from app.sampling.given import Skipped
 from app.sampling.inputs import Task
@@ -58,14 +58,17 @@ class Results:
         skipped: Sequence[Skipped] = (),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        language: dict[str, str] | None = None,
     ):
-        """Makes the folder with its first manifest. dtype: what the network computes in.
+        """Makes the folder with its first manifest. dtype: what the network computes in. language: which language model
+        it reads, if any.
 
         Raises UserError where the folder holds another run or cannot be made.
         """
         check_new(request.out)
         self.request, self.folder = request, request.out
         self.kernels = select.News()
+        self.compiled = self.cuda_graph = False  # whether they have served so far
         self.records: dict[str, dict[str, Any]] = {
             design.id: {
                 "id": design.id,
@@ -85,12 +88,10 @@ class Results:
             "task": request.task.value,
             "seed": request.seed,
             "settings": request.model_dump(mode="json") | {"sampler": sampler.model_dump(mode="json")},
-            "versions": {
-                "trunkline": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": account.versions(),
+            "environment": environment.report(),
             "checkpoint": _identity(request.ckpt),
+            "language_model": language,
             "device": str(device),
             "precision": str(dtype).removeprefix("torch."),
         }
@@ -100,8 +101,10 @@ class Results:
     def __enter__(self) -> "Results":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind, error, _) -> None:
         why = "interrupted" if kind is KeyboardInterrupt else f"stopped by {kind.__name__}" if kind else "left out"
+        if isinstance(error, UserError):
+            why = one_line(error)
         for record in self.records.values():
             if record["status"] == "pending":
                 record |= {"status": "failed", "error": f"not run: {why}"}
@@ -143,13 +146,8 @@ class Results:
             "done": len(done),
             "failed": self.count("failed"),
         }
-        took: dict[str, list[str]] = {}
-        for choice in select.choices():
-            if choice.backend not in took.setdefault(choice.operation, []):
-                took[choice.operation].append(choice.backend)
-        kernels = {"asked_for": select.settings().model_dump(), "took": took}
-        kernels["matmul_precision"] = torch.get_float32_matmul_precision()
-        manifest = self._head | {"kernels": kernels} | counts | self._tail | {"designs": list(self.records.values())}
+        served = {"compiled": self.compiled, "cuda_graph": self.cuda_graph, "kernels": account.kernels()}
+        manifest = self._head | served | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
                 write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])

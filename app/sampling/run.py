@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.config.keys import one_line
 from app.errors import UserError
+from app.ops import select
 from app.sampling.designs import Design, batches, designs_of
 from app.sampling.display import Display
 from app.sampling.given import read_given
@@ -47,19 +48,22 @@ def generate(
     model: in eval mode; its parameters say which device is used; one that drops out in inference makes its designs one
     at a time, so that each depends on its own seed only. A design that fails is recorded and the others go on.
     Raises UserError, with nothing written, for an input that cannot be used, for a folder that holds another run, and
-    for what the device cannot do.
+    for what the device cannot do; and, keeping what was made till then, where a kernel that was asked for cannot serve.
     """
+    select.use(select.settings())  # forgets choices of other runs, which the manifest is not to tell
     if getattr(model, "has_sequence_head", True) is False:
         refuse_without_head(request.task)
     check_new(request.out)
-    ready = prepared(model, precision=request.precision, compile=request.compile, cuda_graph=request.cuda_graph)
+    how = {"precision": request.precision, "compile": request.compile, "cuda_graph": request.cuda_graph}
     with display or Display(request.progress_bar) as display:
+        ready = prepared(model, **how, tell=display.say)
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
         designs = designs_of(request, given)
         display.start(len(designs))
-        with Results(request, sampler, designs, skipped, ready.device, ready.dtype) as results:
+        language = _language_of(model)
+        with Results(request, sampler, designs, skipped, ready.device, ready.dtype, language) as results:
             together = 1 if ready.draws_in_inference else request.max_batch_size
             for batch in batches(designs, together, request.max_residues_squared):
                 _make(batch, ready, sampler, results, display)
@@ -75,7 +79,10 @@ def generate(
 
 def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, results: Results, display: Display) -> None:
     """Sample a batch and write it. One that fails is halved, until those to blame are alone: too large a batch may run
-    out of memory, and one design must not take others with it."""
+    out of memory, and one design must not take others with it.
+
+    A UserError ends the run: inputs were checked when they were read, so it is about what no halving changes.
+    """
     request, length = results.request, batch[0].length
     try:
         trajectory = sample(
@@ -88,6 +95,8 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
             on_step=lambda step: display.step(length, len(batch), step, request.steps),
             **_tensors(batch, request.task),
         )
+    except UserError:
+        raise
     except Exception as caught:
         error = caught  # told of below: while it is being handled, its frames hold the memory of what failed
     else:
@@ -106,7 +115,14 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
     for line in results.kernels.lines():
         display.say(line)
     display.finished(length, len(batch))
+    results.compiled, results.cuda_graph = model.compiled, model.captured
     results.save()
+
+
+def _language_of(model: Callable) -> dict[str, str] | None:
+    """Of a model that reads one, the language model's name and sha256, and who runs it."""
+    esm = getattr(model, "esm", None)
+    return None if esm is None else esm.identity() | {"backend": esm.language.settings.backend}
 
 
 def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor | list[int]]:

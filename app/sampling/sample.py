@@ -76,7 +76,7 @@ def _run(step: Step, rows: Tensor, keep_path: bool, on_step: Callable[[int], Non
     model, start, steps = step.model, step.start, len(rows)
     draws = start.draws.uniform_ahead(steps - 1, *step.draws, ahead=1 if model.draws_in_inference else None)
     path, clean = Recorder(keep_path, steps + 1), Recorder(keep_path, steps)
-    advance = Replayed(step, model.stop_capturing) if model.cuda_graph else step
+    advance = Replayed(step, model.on_capture) if model.cuda_graph else step
 
     point = step.begin()
     path.add(*point[:3])

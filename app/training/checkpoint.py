@@ -14,13 +14,15 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from app.config.keys import refuse_too_deep
 from app.config.validate import parse
 from app.devices import choose
 from app.errors import UserError
 from app.model.codesign import CodesignModel
+from app.ops.settings import KernelSettings
 from app.training import safe_load
 from app.training.module import FORMAT, CodesignModule
-from app.training.recipe import OptimizerSettings
+from app.training.recipe import OF_THE_MACHINE, OptimizerSettings
 
 RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
 """What Lightning needs to go on with a run, besides the weights."""
@@ -35,7 +37,7 @@ class Opened:
 
     path: Path
     module: CodesignModule  # with the weights, in eval mode, on the CPU
-    recipe: dict  # plain data, defaults filled in; Multiflow's says nothing of where the data are
+    recipe: dict  # plain data, defaults filled in, `OF_THE_MACHINE` unchecked; Multiflow's has no place of the data
     state: dict[str, Any]  # what Lightning's Trainer restores a run from
     ours: bool
 
@@ -91,7 +93,8 @@ class Opened:
 def load_module(
     path: str | Path, device: str | torch.device = "cpu", language: Mapping[str, Any] | None = None
 ) -> CodesignModule:
-    """The module of a checkpoint, ours or Multiflow's, in eval mode; `.recipe` is how it was trained.
+    """The module of a checkpoint, ours or Multiflow's, in eval mode; `.recipe` is how it was trained, save for kernels
+    and compiler, which are as they are by default: they belong to a machine.
 
     language: see `open_checkpoint`. device: as `app.devices.choose` takes it, "cuda:1", or a torch.device.
     `.restored_epoch` and `.restored_step` tell how far it had been trained. Raises UserError as `open_checkpoint` does,
@@ -186,7 +189,8 @@ def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
             f" to {FORMAT}): upgrade Trunkline"
         )
     try:
-        recipe = _with_language(about.get("recipe"), language)
+        refuse_too_deep(about.get("recipe"), "the recipe")
+        recipe, of_machine = _apart(_with_language(about.get("recipe"), language))
         with torch.device("meta"):  # before memory is taken: a recipe alone can ask for any amount of it
             sketch = CodesignModule(recipe)
     except UserError as error:
@@ -201,7 +205,20 @@ def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
         module.restored_epoch, module.restored_step = int(checkpoint["epoch"]), int(checkpoint["global_step"])
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: damaged, it does not tell its epoch and global_step") from None
-    return Opened(path, module, module.recipe.model_dump(mode="json"), checkpoint, ours=True)
+    return Opened(path, module, module.recipe.model_dump(mode="json") | of_machine, checkpoint, ours=True)
+
+
+def _apart(recipe: Any) -> tuple[Any, dict[str, Any]]:
+    """A stored recipe without what belongs to the machine, and that as it was stored, for whoever resumes to check.
+
+    An environment is every process's own: where a recipe holds one, it is left out.
+    """
+    if not isinstance(recipe, dict):
+        return recipe, {}  # for the recipe's own checks to tell
+    of_machine = {name: recipe[name] for name in OF_THE_MACHINE if name in recipe}
+    if isinstance(kernels := of_machine.get("kernels"), dict):  # an older one knows fewer operations
+        of_machine["kernels"] = KernelSettings().model_dump() | kernels
+    return {name: value for name, value in recipe.items() if name not in (*OF_THE_MACHINE, "environment")}, of_machine
 
 
 def _with_language(recipe: Any, language: Mapping[str, Any]) -> Any:

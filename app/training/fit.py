@@ -66,9 +66,9 @@ def fit(
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
-        KernelEnvironment(recipe.kernels, environment),
         metrics,
         Begin(folder, recipe, metrics),
+        KernelEnvironment(recipe.kernels, environment, folder),
         stop,
         StopAfterEpochs(settings),
     ]

@@ -4,13 +4,15 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from app import environment
 from app.environment import EnvironmentSettings
-from app.ops import select
+from app.ops import account, select
 from app.ops.settings import KernelSettings
 from app.phase import Phase, Phased
 from app.training.console import say
+from app.training.run_folder import RunFolder
 
 
 class KernelEnvironment(Callback):
@@ -20,9 +22,15 @@ class KernelEnvironment(Callback):
     the batches of `fit` less the validation among them; validation, test and prediction do not train.
     """
 
-    def __init__(self, kernels: KernelSettings | None = None, settings: EnvironmentSettings | None = None):
-        """kernels: a backend for each operation. settings: None where the process has been set up by another."""
-        self.kernels, self.settings = kernels or KernelSettings(), settings
+    def __init__(
+        self,
+        kernels: KernelSettings | None = None,
+        settings: EnvironmentSettings | None = None,
+        folder: RunFolder | None = None,
+    ):
+        """kernels: a backend for each operation. settings: None where the process has been set up by another. folder:
+        where it is kept what the run was computed with."""
+        self.kernels, self.settings, self.folder = kernels or KernelSettings(), settings, folder
         self.phase = Phase()
         self._before: KernelSettings | None = None  # what held before the run
         self._news = select.News()
@@ -55,12 +63,14 @@ class KernelEnvironment(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = True
         if self.settings is not None:
-            variables = ", ".join(f"{name}={value}" for name, value in environment.report().items())
-            say(f"on {module.device}, {trainer.precision}; {variables}")
+            say(f"on {module.device}, {trainer.precision}; {environment.in_words()}; {account.versions_in_words()}")
+        self._keep(trainer, module)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        for line in self._news.lines():
-            say(line)
+        if lines := self._news.lines():
+            for line in lines:
+                say(line)
+            self._keep(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = False
@@ -71,6 +81,12 @@ class KernelEnvironment(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Within `fit`, training goes on, unless this was the check before it."""
         self.phase.is_training = trainer.state.fn == "fit" and not trainer.sanity_checking
+
+    @rank_zero_only
+    def _keep(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.folder is not None:
+            told = {"device": str(module.device), "precision": str(trainer.precision), "versions": account.versions()}
+            self.folder.tell(told | {"environment": environment.report(), "kernels": account.kernels()})
 
     def _end(self, module: LightningModule) -> None:
         self.phase.is_training = False

@@ -83,6 +83,11 @@ class Recipe(_Settings):
     compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
 
 
+OF_THE_MACHINE = {"kernels": "kernels=auto", "compile": "compile=false"}
+"""Sections that say how a machine computes, not what, each with what serves on every machine. A checkpoint keeps them
+for the run that is resumed; nobody else reads them there, since another machine may lack what they name."""
+
+
 def parse_recipe(plain: dict) -> Recipe:
     """A plain dict as a checked recipe. Raises UserError naming the key at fault."""
     refuse_too_deep(plain, "the recipe")

@@ -1,5 +1,6 @@
 """The recipe of a run that goes on: the checkpoint's, amended by what the user typed and by nothing else."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from app.config.keys import leaves, lookup
 from app.config.overrides import RECIPES
 from app.errors import UserError
 from app.training.checkpoint import Opened
-from app.training.recipe import Recipe, parse_recipe
+from app.training.recipe import OF_THE_MACHINE, Recipe, parse_recipe
 
 RUN_KEYS = ("out", "resume", "weights", "weights_boltz", "environment")  # of a run, not of its recipe
 
@@ -37,23 +38,36 @@ def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
         }
     for group in groups.keys() - {"recipe", *RUN_KEYS}:
         section = lookup(sections, group.replace("/", "."))
-        if group != "data" and not group.startswith("model/"):
+        if group not in ("data", "kernels") and not group.startswith("model/"):
             kept = lookup(amended, group.replace("/", "."))
             section = kept | {key: section[key] for key in _telling_keys(group)}
         amended = _with_section(amended, group.split("/"), section)
     for key, value in typed_overrides(arguments).items():
         if isinstance(value, str) and "${" in value:
             raise UserError(f"{key}={value}: with resume= give the value itself, not a reference")
-        if key.split(".")[0] not in RUN_KEYS:
+        if key in OF_THE_MACHINE:  # whatever a later version has written there
+            amended = amended | {key: value}
+        elif key.split(".")[0] not in RUN_KEYS:
             amended = merge(amended, {key: value})
     if missing := [key for key, value in leaves(amended) if value == "???"]:
         raise UserError(f"{missing[0]} is missing: give {missing[0]}=...")
 
-    recipe = parse_recipe(amended)
+    recipe = _checked(amended, opened)
     for key, old, new in changes(opened.recipe, recipe):
         if key == "name" or key.startswith("model."):
             raise UserError(_contradiction(opened, key, old, new))
     return recipe
+
+
+def _checked(amended: dict, opened: Opened) -> Recipe:
+    """Raises UserError, with the cure where the checkpoint's machine had what this one does not know."""
+    try:
+        return parse_recipe(amended)
+    except UserError as error:
+        for section, cure in OF_THE_MACHINE.items():
+            if re.match(rf"{section}\b", str(error)):
+                raise UserError(f"resume={opened.path}: {error}: {cure} takes what there is here") from None
+        raise
 
 
 def changes(old: dict, new: Recipe) -> list[tuple[str, Any, Any]]:

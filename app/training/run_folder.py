@@ -1,6 +1,7 @@
 """The folder of a run: what lies where in it, and whose it is.
 
 OUT/recipe.yaml                     the recipe, as plain data
+OUT/machine.yaml                    what it is computed with: device, versions, environment, kernels that served
 OUT/metrics.csv                     see csv_log.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
@@ -29,6 +30,10 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         return self.path / "recipe.yaml"
+
+    @property
+    def machine(self) -> Path:
+        return self.path / "machine.yaml"
 
     @property
     def metrics(self) -> Path:
@@ -83,11 +88,19 @@ class RunFolder:
 
     def begin(self, recipe: dict) -> None:
         """Make the folder and write down the recipe; remove what a killed run left half-written."""
-        write_whole(self.recipe, lambda file: file.write(yaml.safe_dump(recipe, sort_keys=False).encode()))
+        _write(self.recipe, recipe)
         with told_of(self.checkpoints):
             self.checkpoints.mkdir(exist_ok=True)
             for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
                 leftover.unlink(missing_ok=True)
+
+    def tell(self, machine: dict) -> None:
+        """Write down what the run is computed with, in place of what was written of it before."""
+        _write(self.machine, machine)
+
+
+def _write(path: Path, plain: dict) -> None:
+    write_whole(path, lambda file: file.write(yaml.safe_dump(plain, sort_keys=False).encode()))
 
 
 def _step_of(path: Path) -> int:

@@ -1,24 +1,43 @@
 """torch.compile of the model: the same results and parameters, few compilations, and a way back."""
 
 import copy
+import logging
+import os
+import shutil
+import sys
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
-from app.devices import has_compiler
+from app.config.compose import compose
+from app.devices import NVIDIA, has_compiler
 from app.errors import UserError
+from app.model.codesign import CodesignModel
 from app.model.compiled import Compiled, compile_in_place
-from tests.factories import noisy_batch, results, tiny_model, tiny_recipe
+from app.training.recipe import parse_recipe
+from app.training.resume import RUN_KEYS
+from tests.factories import noisy_batch, perturb, results, tiny_model, tiny_recipe
+from tests.ops.test_compiled_slices import SMALL
 
 CPU = torch.device("cpu")
 
 
 def said(caplog) -> list[str]:
-    return [record.message for record in caplog.records if record.name.startswith("app.")]
+    """Warnings."""
+    found = [record for record in caplog.records if record.name.startswith("app.")]
+    return [record.message for record in found if record.levelno >= logging.WARNING]
 
 
-def model_of_one_block():
-    return tiny_model(trunk={"stages": [tiny_recipe()["model"]["trunk"]["stages"][0] | {"depth": 1}]})
+def model_of_one_block(**settings):
+    return tiny_model(trunk={"stages": [tiny_recipe()["model"]["trunk"]["stages"][0] | {"depth": 1} | settings]})
+
+
+def in_slices(monkeypatch):
+    """Whatever works in slices makes several of these small proteins."""
+    for module, name, value in SMALL:
+        monkeypatch.setattr(module, name, value)
 
 
 class Counting:
@@ -45,9 +64,12 @@ def close(found, expected, **bounds):
         torch.testing.assert_close(results(found)[name], value, **bounds)
 
 
+@pytest.mark.parametrize("sliced", [False, True], ids=["whole", "in slices"])
 @pytest.mark.parametrize("vary", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_ever_new_lengths_do_not_compile_ever_again(vary, caplog):
+def test_ever_new_lengths_do_not_compile_ever_again(vary, sliced, caplog, monkeypatch):
     """And there is nothing in the model that breaks the graph: what is compiled is whole."""
+    if sliced:
+        in_slices(monkeypatch)
     model, backend = model_of_one_block(), Counting()
     compiled = Compiled(model, CPU, lengths_vary=vary, backend=backend, fullgraph=True)
     with torch.no_grad():
@@ -67,6 +89,48 @@ def test_training_compiles_for_each_kind_of_call_only(caplog):
         with torch.no_grad():
             model(batch)
         model(batch).pred_trans.sum().backward()
+    assert backend.graphs == 2
+    assert not said(caplog)
+
+
+def squares(prediction):
+    return prediction.pred_trans.square().mean() + prediction.pred_logits.square().mean()
+
+
+def gradients(model, batch) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    squares(model(batch)).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def shallow(config, depth: int):
+    if isinstance(config, list):
+        return [shallow(item, depth) for item in config]
+    if not isinstance(config, dict):
+        return config
+    cut = {"depth", "repeat"}
+    return {key: min(value, depth) if key in cut else shallow(value, depth) for key, value in config.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "depth"), [("multiflow_legacy", 2), ("pairformer_heavy", 1), ("linear_memory", 2)])
+def test_recipes_compile_twice_and_never_again_for_lengths_in_slices(name, depth, monkeypatch, caplog):
+    """Once with gradients and once without."""
+    in_slices(monkeypatch)
+    config = shallow(compose("train", [f"recipe={name}", "model.c_s=16", "data=demo"]), depth)
+    config["model"]["c_z"] = config["model"]["c_z"] and 8
+    recipe = parse_recipe({key: value for key, value in config.items() if key not in RUN_KEYS})
+    torch.manual_seed(0)
+    plain = perturb(CodesignModel(recipe.model), scale=0.05).eval()
+    compiled, backend = copy.deepcopy(plain), Counting()
+    compile_in_place(compiled, CPU, backend=backend, fullgraph=True)
+    for size, length in ((2, 12), (2, 9), (3, 17), (4, 34), (2, 67)):
+        batch = noisy_batch(size, length)
+        with torch.no_grad():
+            close(compiled(batch), plain(batch), atol=1e-4, rtol=0)
+        expected = gradients(plain, batch)
+        for key, found in gradients(compiled, batch).items():
+            torch.testing.assert_close(found, expected[key], atol=1e-3 * expected[key].abs().max().item(), rtol=0)
     assert backend.graphs == 2
     assert not said(caplog)
 
@@ -94,6 +158,56 @@ def test_a_broken_compiler_is_told_once_and_done_without(caplog):
     (warning,) = said(caplog)
     assert warning.startswith("compile=true: torch.compile does not work here (")
     assert "no working C++ compiler found long explanations): going on without" in warning
+
+
+def test_so_is_one_that_fails_in_the_backward_pass_alone(caplog):
+    """The step is as if there had been none: forward pass, gradients, and what dropout draws after it."""
+
+    def fails(graph, inputs):
+        raise RuntimeError("no kernel for the backward pass")
+
+    backend = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward), bw_compiler=fails)
+    model, plain = (model_of_one_block(transformer_dropout=0.3).train() for _ in range(2))
+    compile_in_place(model, CPU, backend=backend)
+    for length in (12, 12, 9):
+        made = []
+        for one in (model, plain):
+            torch.manual_seed(length)
+            made.append((gradients(one, noisy_batch(2, length)), torch.rand(())))
+        (found, drawn), (expected, as_well) = made
+        assert drawn == as_well
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), name
+    (warning,) = said(caplog)
+    assert "no kernel for the backward pass" in warning
+
+
+def test_at_the_limit_others_run_without_and_those_compiled_go_on(caplog, monkeypatch):
+    monkeypatch.setattr(sys.modules["app.model.compiled"], "MOST_COMPILATIONS", 1)
+    calls = []
+
+    def backend(graph, inputs):
+        return lambda *given: calls.append(len(given)) or graph.forward(*given)
+
+    model = model_of_one_block()
+    compiled = Compiled(model, CPU, lengths_vary=False, backend=backend)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for length in (12, 12, 9, 17, 12):
+            close(compiled(noisy_batch(2, length)), model(noisy_batch(2, length)), atol=1e-4, rtol=0)
+    assert len(calls) == 2
+    (warning,) = said(caplog)
+    assert warning.startswith("compile=true: compiled for 1 kinds of batches: from here on, others run without")
+
+
+def test_when_it_begins_it_says_so_once():
+    model, told = model_of_one_block(), []
+    compiled = Compiled(model, CPU, lengths_vary=True, backend=Counting(), tell=told.append)
+    compiled(noisy_batch())
+    assert not told and not compiled.served
+    for length in (12, 9):
+        compiled(noisy_batch(2, length))
+    assert told == ["compile=true: compiling the network; the first calls of each kind take minutes"]
+    assert compiled.served
 
 
 def test_so_is_a_python_that_it_does_not_know(caplog, monkeypatch):
@@ -131,15 +245,24 @@ def test_errors_of_the_function_are_its_own(caplog):
     assert not said(caplog)
 
 
+def has_cpp_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "cl"))
+
+
 @pytest.mark.slow
-def test_kernels_of_the_cpu_give_the_models_results_and_gradients():
-    plain, compiled = model_of_one_block(), model_of_one_block()
-    compile_in_place(compiled, CPU)
+@pytest.mark.skipif(not has_cpp_compiler(), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("device", [CPU, pytest.param(NVIDIA, marks=pytest.mark.gpu)], ids=str)
+def test_kernels_that_it_writes_give_the_models_results_and_gradients(device, monkeypatch, caplog):
+    in_slices(monkeypatch)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    plain, compiled = (model_of_one_block().to(device) for _ in range(2))
+    compile_in_place(compiled, torch.device(device))
     for length in (11, 12, 9):
-        batch = noisy_batch(2, length)
-        found, expected = compiled(batch), plain(batch)
-        close(found, expected, atol=1e-4, rtol=1e-4)
-        for prediction in (found, expected):
-            (prediction.pred_trans.square().mean() + prediction.pred_logits.square().mean()).backward()
-    for (name, one), two in zip(plain.named_parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(two.grad, one.grad, atol=1e-4, rtol=1e-3, msg=name)
+        batch = noisy_batch(2, length).to(device)
+        close(compiled(batch), plain(batch), atol=1e-4, rtol=1e-4)
+        expected = gradients(plain, batch)
+        for name, found in gradients(compiled, batch).items():
+            torch.testing.assert_close(found, expected[name], atol=1e-4, rtol=1e-3, msg=name)
+    assert compiled._compiled_call_impl.served
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 1
+    assert not said(caplog)

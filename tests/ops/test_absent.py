@@ -1,14 +1,16 @@
 """Without any key attention gives exactly 0, and gradients that are exactly 0, whatever absent keys hold."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from app.devices import NVIDIA
 from app.ops.absent import as_bias, filled
 from app.ops.check import cast, run
 from app.ops.select import operations
 
 HERE = operations()
-CPU = torch.device("cpu")
 MASKS = {
     "triangle_attention": "mask",
     "pair_bias_attention": "key_mask",
@@ -16,13 +18,29 @@ MASKS = {
     "factorised_attention": "node_mask",
 }
 CASES = [(name, backend.name) for name in MASKS for backend in HERE[name].backends.values() if backend.devices is None]
+PACKAGES = [(name, backend.name) for name in MASKS for backend in HERE[name].backends.values() if backend.devices]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+every_case = pytest.mark.parametrize(
+    ("name", "backend", "device"),
+    [(*case, "cpu") for case in CASES]
+    + [pytest.param(*case, NVIDIA, marks=pytest.mark.gpu) for case in (*CASES, *PACKAGES)],
+)
+
+
+def example(name: str, backend: str, device: str, dtype: torch.dtype) -> dict:
+    """Two examples on the device, where the backend takes them; else the test skips."""
+    one = HERE[name].backends[backend]
+    given = cast(HERE[name].example(max(5, one.shortest), batch=2), torch.device(device), dtype)
+    call = dataclasses.replace(HERE[name].describe(**given), backward=True)
+    if reason := one.absent() or one.refuses(call):
+        pytest.skip(reason)
+    return given
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "backend"), CASES)
-def test_without_any_key_all_is_exactly_zero(name, backend, dtype):
-    given = cast(HERE[name].example(5, batch=2), CPU, dtype)
+@every_case
+def test_without_any_key_all_is_exactly_zero(name, backend, device, dtype):
+    given = example(name, backend, device, dtype)
     given[MASKS[name]] = torch.zeros_like(given[MASKS[name]])
     found = run(HERE[name].function(backend), given)
     for value in (*found.outputs, *found.gradients.values()):
@@ -30,9 +48,9 @@ def test_without_any_key_all_is_exactly_zero(name, backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "backend"), CASES)
-def test_an_example_without_keys_leaves_the_other_as_it_is(name, backend, dtype):
-    given = cast(HERE[name].example(5, batch=2), CPU, dtype)
+@every_case
+def test_an_example_without_keys_leaves_the_other_as_it_is(name, backend, device, dtype):
+    given = example(name, backend, device, dtype)
     given[MASKS[name]][1] = 0
     found = run(HERE[name].function(backend), given)
     for value in found.outputs:

@@ -23,15 +23,7 @@ TRITON = pytest.param("triton", marks=pytest.mark.skipif(find_spec("triton") is 
 every_backend = pytest.mark.parametrize("backend", ["reference", "torch", TRITON])
 
 
-@pytest.fixture(autouse=True)
-def large_tiles(monkeypatch):
-    """The interpreter takes its time by the operation, however large its operands."""
-    if find_spec("triton") and not HAS_GPU:
-        from app.ops.invariant_point_attention import fused
-
-        monkeypatch.setattr(fused, "RESIDUES", 32)
-        for kernel in ("ATTEND", "ATTEND_MANY", "BY_QUERIES", "BY_KEYS"):
-            monkeypatch.setattr(fused, kernel, dict.fromkeys((2, 4), fused.Tiles(16, 16, warps=4, stages=1)))
+pytestmark = pytest.mark.usefixtures("large_tiles")
 
 
 def arguments(seed: int = 0) -> dict:
@@ -230,6 +222,22 @@ def test_loops_cut_into_parts_give_the_same(splits, monkeypatch):
         35, seed=2, num_heads=2, width=4, num_qk_points=1, num_v_points=1, c_z=16
     )
     assert compare(invariant_point_attention, "triton", example, DEVICE["triton"], torch.float32).within(1e-5)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="there is no triton here")
+def test_what_kernels_cannot_reach_is_made_dense():
+    """Columns in 32 bits, and the inner dimensions together; what is far apart otherwise stays where it is."""
+    from app.ops.invariant_point_attention.fused import _rows
+
+    def dense(shape: tuple[int, ...], stride: tuple[int, ...], inner: int = 1) -> bool:
+        x = torch.empty_strided(shape, stride, device="meta")
+        return _rows(x, inner) is not x
+
+    assert not dense((1, 4, 4, 16), (2**40, 2**34, 2**20, 1))
+    assert dense((1, 4, 4, 16), (2**40, 2**34, 2**29, 1))
+    assert dense((1, 4, 4, 16), (2**40, 2**34, 2**20, 2))
+    assert not dense((1, 4, 4, 5, 3), (2**40, 2**34, 2**20, 3, 1), inner=2)
+    assert dense((1, 4, 4, 5, 3), (2**40, 2**34, 2**20, 4, 1), inner=2)
 
 
 def test_memory_is_that_of_a_few_logits_and_the_gradient_of_the_edges():

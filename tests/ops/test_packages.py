@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 import types
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from app.ops.select import operations
 HERE = operations()
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
+
+
+WITH_MASK = {"triangle_attention": "mask", "pair_bias_attention": "key_mask"}
 
 
 def attended(q, k, v, bias, present, scale):
@@ -156,6 +160,31 @@ def test_rows_without_keys_are_zero_and_let_no_gradient_through(loaded, name, ba
     assert out[:, 0].any() and v.grad[:, 0].any()
 
 
+@pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0] in WITH_MASK])
+def test_packages_are_never_shown_a_row_without_keys(loaded, monkeypatch, name, backend):
+    """Of which their kernels make what they like, and another version something else."""
+    shown, attend = [], attended
+
+    def seen(q, k, v, bias, present, scale):
+        shown.append(bool(present.any(-1).all()))
+        return attend(q, k, v, bias, present, scale)
+
+    operation = loaded(name, backend)
+    monkeypatch.setattr(sys.modules[__name__], "attended", seen)
+    given = cast(operation.example(5, batch=2), CPU, torch.float32)
+    assert not given[WITH_MASK[name]].any(-1).all()
+    assert operation.function(backend)(**given).isfinite().all() and shown == [True]
+
+
+@pytest.mark.parametrize(("told", "gives"), [(None, True), ("0", True), ("1", False)])
+def test_trifast_is_given_tiles_unless_it_is_to_search(monkeypatch, told, gives):
+    made = {name: types.SimpleNamespace(configs=[]) for name in ("_fwd", "_bwd_q", "_bwd_kv", "_bwd_b")}
+    sys.modules["trifast.triton"].__dict__.update(made)
+    monkeypatch.delenv("TRIFAST_FORCE_TUNE") if told is None else monkeypatch.setenv("TRIFAST_FORCE_TUNE", told)
+    importlib.import_module("app.ops.triangle_attention.trifast")
+    assert [len(kernel.configs) for kernel in made.values()] == [gives] * 4
+
+
 @pytest.mark.parametrize(("name", "backend"), [case for case in CASES if case[0].startswith(("triangle", "pair"))])
 def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, backend):
     operation = loaded(name, backend)
@@ -164,6 +193,27 @@ def test_under_autocast_it_is_the_reference_in_that_precision(loaded, name, back
         found, expected = (operation.function(one)(**given) for one in (backend, "reference"))
     assert found.dtype == expected.dtype
     torch.testing.assert_close(found, expected, atol=3e-2 * expected.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [case for case in CASES if case[1] != "flash_attn"]
+)  # which does it itself
+def test_the_package_is_called_with_the_device_of_its_tensors_current(loaded, monkeypatch, name, backend):
+    operation, current, called = loaded(name, backend), [], []
+
+    @contextmanager
+    def noted(device: torch.device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(f"app.ops.{name}.{operation.backends[backend].module}.current", noted)
+    package = sys.modules[operation.backends[backend].modules[0]]
+    for key, function in inspect.getmembers(package, inspect.isfunction):
+        watched = lambda *args, of=function, **kwargs: called.append(list(current)) or of(*args, **kwargs)  # noqa: E731
+        monkeypatch.setattr(package, key, watched)
+    operation.function(backend)(**cast(operation.example(3), CPU, torch.float32))
+    assert called == [[CPU]]
 
 
 def call(dtype: torch.dtype, length: int, *widths: int, backward: bool = True) -> Call:

@@ -1,75 +1,215 @@
 """Every backend of every operation against the reference in float64: values and all gradients."""
 
 import dataclasses
+from copy import copy
+from importlib.util import find_spec
 
 import pytest
 import torch
 
 from app.devices import NVIDIA
 from app.ops import select
-from app.ops.check import BOUNDS, cast, compare
+from app.ops.check import BOUNDS, cast, compare, mapped, run
+from app.types import Frames
+from tests.conftest import HAS_GPU
+from tests.ops.conftest import NARROW
+from tests.ops.layouts import EVERY_LAYOUT, LAYOUTS, Layout, every_other
 
 HERE = select.operations()
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-ON_CPU = [
-    (name, backend.name, dtype)
-    for name, operation in HERE.items()
-    for backend in operation.backends.values()
-    if backend.devices is None
-    for dtype in DTYPES
-]
+BACKENDS = [(name, backend) for name, operation in HERE.items() for backend in operation.backends.values()]
+ON_CPU = [(name, backend.name, dtype) for name, backend in BACKENDS if backend.devices is None for dtype in DTYPES]
 ON_GPU = [
     (name, backend.name, dtype)
-    for name, operation in HERE.items()
-    for backend in operation.backends.values()
+    for name, backend in BACKENDS
     for dtype in DTYPES
     if backend.dtypes is None or dtype in backend.dtypes
 ]
+JUDGE = "reference"
+
+every_interpreted = pytest.mark.parametrize(
+    ("name", "dtype"), [(name, dtype) for name in NARROW for dtype in (torch.float32, torch.float16)]
+)
+interpreter = pytest.mark.skipif(HAS_GPU or not find_spec("triton"), reason="needs triton, on a machine without a GPU")
 
 
-def strided(value):
-    """The same numbers, every other one in memory."""
-    if not isinstance(value, torch.Tensor) or value.dim() < 2:
-        return value
-    wide = torch.stack([value, torch.full_like(value, torch.nan if value.is_floating_point() else 0)], dim=-1)
-    return wide[..., 0]
+def hold(name: str, backend: str, dtype: torch.dtype, device: str, example: dict, layout: Layout | None = None) -> None:
+    """A backend's errors on an example are within the bounds of the dtype, where it is within its limits.
 
-
-def hold(name: str, backend: str, dtype: torch.dtype, device: str, length: int, **changes) -> None:
+    layout: how the arguments lie in memory where the backend gets them.
+    """
     operation = HERE[name]
-    example = operation.example(length, **changes)
+    one = operation.backends[backend]
+    if device != "cpu" and (reason := one.absent()):
+        pytest.skip(reason)
     call = operation.describe(**cast(example, torch.device(device), dtype))
-    refuses = operation.backends[backend].refuses
-    if reason := refuses(dataclasses.replace(call, backward=False)):
+    if device == "cpu" and one.devices:  # under the interpreter, which has types that the kernels do without
+        one = dataclasses.replace(one, devices=None, dtypes=None)
+    if reason := one.refuses(dataclasses.replace(call, backward=False)):
         pytest.skip(f"beyond its limits: {reason}")
-    backward = refuses(dataclasses.replace(call, backward=True)) is None
+    backward = one.refuses(dataclasses.replace(call, backward=True)) is None
+    if layout:
+        operation, backend = laid_out(operation, backend, layout)
     errors = compare(operation, backend, example, device, dtype, backward)
     assert errors.within(BOUNDS[dtype]), errors
+
+
+def laid_out(operation: select.Operation, backend: str, layout: Layout) -> tuple[select.Operation, str]:
+    """An operation with one more backend, which is that one with all arguments, and gradients of its results, laid out;
+    and its name."""
+    more, function = copy(operation), operation.function(backend)
+
+    def spread(**given):
+        made = function(**{key: mapped(layout, value) for key, value in given.items()})
+        return mapped(every_other, made)  # of which the gradient is laid out so too
+
+    more._functions = {JUDGE: operation.function(JUDGE), "laid out": spread}
+    return more, "laid out"
 
 
 @pytest.mark.parametrize("length", [1, 2, 17])
 @pytest.mark.parametrize(("name", "backend", "dtype"), ON_CPU)
 def test_on_the_cpu(name, backend, dtype, length):
-    hold(name, backend, dtype, "cpu", length, batch=2)
+    hold(name, backend, dtype, "cpu", HERE[name].example(length, batch=2))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("length", [1, 33, 128, 257])
 @pytest.mark.parametrize(("name", "backend", "dtype"), ON_GPU)
 def test_on_a_gpu(name, backend, dtype, length):
-    operation = HERE[name]
-    if reason := operation.backends[backend].absent():
-        pytest.skip(reason)
-    hold(name, backend, dtype, NVIDIA, length, batch=2)
+    hold(name, backend, dtype, NVIDIA, HERE[name].example(length, batch=2))
 
 
-@pytest.mark.parametrize(("name", "backend"), sorted({case[:2] for case in ON_CPU}))
-def test_non_contiguous_arguments(name, backend, monkeypatch):
-    operation = HERE[name]
-    example = operation.example(6)
-    spread = {key: strided(value) for key, value in example.items()}
-    function = operation.function(backend)
-    found, expected = function(**spread), function(**example)
-    pairs = zip(found, expected, strict=True) if isinstance(found, tuple) else [(found, expected)]
-    for one, other in pairs:
-        torch.testing.assert_close(one, other)
+# Long chains
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("length", [385, 512])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [case[:2] for case in ON_GPU if case[2] == torch.bfloat16 and case[1] != JUDGE],
+)
+def test_of_long_chains_on_a_gpu(name, backend, length, batch):
+    """In float64 the logits of two examples of triangle attention are 9 GB, and the judge has several such tensors."""
+    torch.cuda.empty_cache()
+    hold(name, backend, torch.bfloat16, NVIDIA, HERE[name].example(length, batch=batch))
+
+
+@interpreter
+@pytest.mark.usefixtures("large_tiles")
+@every_interpreted
+@pytest.mark.parametrize("batch", [1, 2])
+def test_of_more_than_a_tile_under_the_interpreter(name, dtype, batch):
+    hold(name, "triton", dtype, "cpu", HERE[name].example(18, batch=batch, **NARROW[name]))
+
+
+# Arguments that do not lie together in memory
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("name", "backend"), [case[:2] for case in ON_CPU if case[2] == torch.float32])
+def test_strided_arguments(name, backend, layout):
+    hold(name, backend, torch.float32, "cpu", HERE[name].example(6, batch=2), layout)
+
+
+@interpreter
+@pytest.mark.usefixtures("large_tiles")
+@pytest.mark.parametrize("layout", EVERY_LAYOUT)
+@every_interpreted
+def test_strided_arguments_under_the_interpreter(name, dtype, layout):
+    hold(name, "triton", dtype, "cpu", HERE[name].example(5, batch=2, **NARROW[name]), layout)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "backend", "dtype", "layout"),
+    [
+        (*case, layout)
+        for case in ON_GPU
+        if case[2] != torch.float16 and case[1] != JUDGE
+        for layout in (EVERY_LAYOUT if case[1] == "triton" else LAYOUTS)
+    ],
+)
+def test_strided_arguments_on_a_gpu(name, backend, dtype, layout):
+    length = max(33, HERE[name].backends[backend].shortest)
+    hold(name, backend, dtype, NVIDIA, HERE[name].example(length, batch=2), layout)
+
+
+# Far from the origin
+
+
+OF_FRAMES = [name for name, operation in HERE.items() if "frames" in operation.example(1)]
+
+
+def far(name: str, length: int, **widths) -> dict:
+    """An example whose residues are 60 nm from the origin."""
+    example = HERE[name].example(length, batch=2, **widths)
+    away = 60 * torch.tensor([0.6, 0.0, -0.8], dtype=torch.float64)
+    return {**example, "frames": Frames(example["frames"].rotmats, example["frames"].trans + away)}
+
+
+@pytest.mark.parametrize(("name", "backend", "dtype"), [case for case in ON_CPU if case[0] in OF_FRAMES])
+def test_far_from_the_origin(name, backend, dtype):
+    hold(name, backend, dtype, "cpu", far(name, 17))
+
+
+@interpreter
+@pytest.mark.usefixtures("large_tiles")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("name", [name for name in NARROW if name in OF_FRAMES])
+def test_far_from_the_origin_under_the_interpreter(name, dtype):
+    hold(name, "triton", dtype, "cpu", far(name, 9, **NARROW[name]))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "backend", "dtype"), [case for case in ON_GPU if case[0] in OF_FRAMES])
+def test_far_from_the_origin_on_a_gpu(name, backend, dtype):
+    hold(name, backend, dtype, NVIDIA, far(name, 129))
+
+
+# Nothing
+
+
+@pytest.mark.parametrize(("length", "batch"), [(5, 0), (0, 2), (0, 0)])
+@pytest.mark.parametrize(
+    ("name", "backend"), [case[:2] for case in ON_CPU if case[2] == torch.float32 and case[1] != JUDGE]
+)
+def test_of_nothing_it_makes_what_the_reference_makes(name, backend, length, batch):
+    nothing(name, backend, "cpu", HERE[name].example(length, batch=batch))
+
+
+@interpreter
+@pytest.mark.parametrize(("length", "batch"), [(5, 0), (0, 2)])
+@pytest.mark.parametrize("name", NARROW)
+def test_of_nothing_under_the_interpreter(name, length, batch):
+    nothing(name, "triton", "cpu", HERE[name].example(length, batch=batch, **NARROW[name]))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("length", "batch"), [(5, 0), (0, 2)])
+@pytest.mark.parametrize("name", NARROW)
+def test_of_nothing_on_a_gpu(name, length, batch):
+    nothing(name, "triton", NVIDIA, HERE[name].example(length, batch=batch))
+
+
+def nothing(name: str, backend: str, device: str, example: dict) -> None:
+    given = cast(example, torch.device(device), torch.float32 if device == "cpu" else torch.bfloat16)
+    found, expected = (run(HERE[name].function(one), given) for one in (backend, "reference"))
+    torch.testing.assert_close(found.outputs, expected.outputs)
+    torch.testing.assert_close(found.gradients, expected.gradients)
+
+
+# Several GPUs
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize(
+    ("name", "backend"), [case[:2] for case in ON_GPU if case[2] == torch.bfloat16 and case[1] != JUDGE]
+)
+def test_on_a_gpu_that_is_not_the_current_one(name, backend):
+    assert torch.cuda.current_device() == 0
+    length = max(33, HERE[name].backends[backend].shortest)
+    hold(name, backend, torch.bfloat16, f"{NVIDIA}:1", HERE[name].example(length, batch=2))
+    assert torch.cuda.current_device() == 0

@@ -63,6 +63,23 @@ def test_a_batch_that_is_too_large_is_halved(run):
     assert max(size for size in model.sizes if model.sizes.count(size) > 1) == 2
 
 
+def test_what_no_halving_changes_ends_the_run_with_its_line_and_keeps_what_was_made(run, tmp_path):
+    class Refusing(FailingFor):
+        def __call__(self, batch):
+            if batch.res_mask.shape[1] == 14:
+                self.sizes.append(0)
+                raise UserError("kernels.some=thing: takes 9 residues: set kernels.some=auto")
+            return super().__call__(batch)
+
+    model = Refusing([])
+    with pytest.raises(UserError, match="takes 9 residues: set kernels"):
+        run(model, **UNCONDITIONAL)
+    assert model.sizes.count(0) == 1
+    manifest = json.loads((tmp_path / "out0/manifest.json").read_text())
+    assert (manifest["requested"], manifest["done"], manifest["failed"]) == (4, 2, 2)
+    assert manifest["designs"][3]["error"] == "not run: kernels.some=thing: takes 9 residues: set kernels.some=auto"
+
+
 def test_a_file_that_cannot_be_written_fails_its_design(run, monkeypatch):
     from app.sampling import results
 

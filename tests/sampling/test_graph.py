@@ -1,6 +1,8 @@
 """Steps captured and replayed: designs of the same bits, and a way back where a step cannot be captured."""
 
+import dataclasses
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from app.sampling.graph import WARM_UP
 from app.types import Prediction
 from tests import cuda_graph
 from tests.factories import tiny_model, tiny_recipe
-from tests.sampling.recorder import every_sampler, every_task, given
+from tests.sampling.made_inputs import UNCONDITIONAL
+from tests.sampling.recorder import PLAIN, UNIFORM, every_sampler, every_task, given
 
 
 @pytest.fixture
@@ -42,6 +45,66 @@ def test_replays_make_the_same_designs(graphs, task, sampler, keep):
     same(sample(prepared(model), **how), plain)
     (graph,) = graphs
     assert graph.replays == 9 - WARM_UP
+
+
+def test_the_manifest_says_whether_they_served(graphs, run):
+    _, manifest = run(**UNCONDITIONAL)
+    assert manifest["cuda_graph"] is True
+    _, manifest = run(**UNCONDITIONAL, cuda_graph=False)
+    assert manifest["cuda_graph"] is False
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_tokens_that_are_still_to_be_read_are_not_written_over(graphs, stale):
+    """Those before the last step, and those that a design ends with: a replay writes over the memory of its point."""
+    restless = {"stale_final_call": stale, "sequence": "sampled", "tokens": "uniform", "token_noise": 20.0}
+    how = {"steps": 9, "lengths": [40], "sampler": PLAIN.model_copy(update=restless)}
+    model = tiny_model()
+    plain = sample(model, **how)
+    before, after, designs = plain.path_aatypes[:, -3:].unbind(1)
+    assert not before.equal(after) and designs.equal(after)
+    same(sample(prepared(model), **how), plain)
+
+
+def test_an_estimate_that_lies_in_the_point_is_not_written_over_with_the_next(graphs):
+    model = tiny_model()
+
+    def keeps_its_tokens(batch):
+        return dataclasses.replace(model(batch), pred_aatypes=batch.aatypes_t)
+
+    how = {"steps": 9, "lengths": [40], "sampler": UNIFORM}
+    plain = sample(keeps_its_tokens, **how)
+    assert plain.clean_aatypes[:, :-1].equal(plain.path_aatypes[:, :-2])
+    same(sample(prepared(keeps_its_tokens), **how), plain)
+    assert len(graphs) == 1
+
+
+def test_the_step_that_is_captured_has_run_as_it_was_chosen_and_compiled(graphs, monkeypatch):
+    """What happens in a first call and in the first one compiled cannot be captured; other threads may go on."""
+    seen = []
+
+    def compiler(function, **how):
+        def compiled(*given, **more):
+            seen.append("compiled, captured" if capturing else "compiled")
+            return function(*given, **more)
+
+        return compiled
+
+    @contextmanager
+    def capture(graph, **how):
+        asked.append(how)
+        capturing.append(graph)
+        with cuda_graph.capture(graph):
+            yield
+        capturing.clear()
+
+    capturing, asked, model = [], [], tiny_model()
+    monkeypatch.setattr(torch, "compile", compiler)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    how = {"steps": 5, "lengths": [9]}
+    same(sample(prepared(model, compile=True, cuda_graph=True), **how), sample(model, **how))
+    assert seen == ["compiled", "compiled, captured"]
+    assert asked == [{"capture_error_mode": "thread_local"}]
 
 
 def test_each_batch_has_a_graph_of_its_own(graphs):

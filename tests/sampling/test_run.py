@@ -1,6 +1,8 @@
 """The whole run but for the command line, on a small model of the project's own."""
 
+import functools
 import hashlib
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -9,9 +11,12 @@ from biotite.sequence.io.fasta import FastaFile
 from biotite.structure.io.pdb import PDBFile
 
 from app.chem.residues import to_sequence
+from app.ops import select
+from app.ops.settings import KernelSettings
 from app.sampling import SAMPLERS, sample
 from app.structure.read import read_structure
 from tests.factories import tiny_model, tiny_recipe
+from tests.model.esm.made_esm import write_esm
 from tests.sampling.made_inputs import STEPS, UNCONDITIONAL, write_structure
 
 
@@ -49,11 +54,52 @@ def test_the_manifest_says_how_it_was_made(run, tmp_path):
     checkpoint.write_bytes(b"weights")
     _, manifest = run(**UNCONDITIONAL, ckpt=checkpoint)
     assert manifest["checkpoint"] == {"path": str(checkpoint), "sha256": hashlib.sha256(b"weights").hexdigest()}
-    assert set(manifest["versions"]) == {"trunkline", "torch", "python"}
+    assert (manifest["versions"]["torch"], manifest["language_model"]) == (torch.__version__, None)
     assert manifest["seed"] == manifest["settings"]["seed"] == 3
     assert manifest["settings"]["lengths"] == [9, 14]
     assert manifest["settings"]["sampler"] == SAMPLERS["euler"].model_dump(mode="json")
     assert manifest["device"] == "cpu"
+
+
+@pytest.mark.slow
+def test_it_is_told_that_compiling_begins_and_the_manifest_whether_it_served(run, monkeypatch, capsys):
+    traced = functools.partial(torch.compile, backend=lambda graph, inputs: graph.forward)
+    monkeypatch.setattr(torch, "compile", traced)
+    torch._dynamo.reset()
+    _, manifest = run(**UNCONDITIONAL, compile=True)
+    torch._dynamo.reset()
+    assert capsys.readouterr().out.count("compile=true: compiling the network") == 1
+    assert manifest["compiled"] is True
+    _, manifest = run(**UNCONDITIONAL)
+    assert manifest["compiled"] is False
+
+
+def test_the_manifest_names_kernels_that_served_and_the_packages_they_rest_on(run, monkeypatch):
+    there = {"triton": "3.9", "trifast": "0.1.13", "flash-attn": "2.8.3", "faesm": "0.1.1"}
+
+    def version(package):
+        if package not in there:
+            raise metadata.PackageNotFoundError(package)
+        return there[package]
+
+    monkeypatch.setattr(metadata, "version", version)
+    with select.using(KernelSettings(self_attention="reference")):
+        _, manifest = run(**UNCONDITIONAL)
+    assert manifest["versions"].keys() == {"trunkline", "python", "torch", *there}
+    assert there.items() <= manifest["versions"].items()
+    kernels = manifest["kernels"]
+    assert (kernels["asked_for"]["self_attention"], kernels["took"]["self_attention"]) == ("reference", ["reference"])
+    assert kernels["took"]["invariant_point_attention"] == ["torch"] and "triangle_attention" not in kernels["took"]
+    assert manifest["environment"]["matmul_precision"] == torch.get_float32_matmul_precision()
+
+
+@pytest.mark.parametrize(("backend", "mode"), [("faplm", "node"), ("transformers", "node_and_edge")])
+def test_the_manifest_names_the_language_model(run, tmp_path, backend, mode):
+    esm = {"kind": "esm2", "name": str(write_esm(tmp_path / "esm")), "backend": backend, "mode": mode}
+    model = tiny_model(esm=esm)
+    _, manifest = run(model, task="unconditional", lengths=[9])
+    assert manifest["language_model"] == model.esm.identity() | {"backend": backend}
+    assert manifest["kernels"]["took"].get("esm_attention") == (["torch"] if backend == "faplm" else None)
 
 
 def test_atoms_written_are_the_samplers(run, tmp_path):

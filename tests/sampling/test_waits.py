@@ -1,5 +1,6 @@
 """The loop never waits for the device: on the stand-in of a Mac, every number that goes either way can be seen."""
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -80,6 +81,27 @@ def test_nor_with_a_language_model(tmp_path, task, backend, mode):
 def test_the_way_is_sent_off_where_it_is_asked_for(traffic):
     loop = in_the_loop(traffic, steps=6, keep_path=True, lengths=[9, 6])
     assert loop == [{"to host": 6, "from host": 0, "looked at": 0}] * 5  # three tensors of the path, three of the clean
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_way_is_read_once_all_of_it_has_arrived(monkeypatch, keep):
+    """As on a GPU, where nobody waits for the copies: they are made when the device is waited for."""
+    trajectory = sys.modules["app.sampling.trajectory"]
+    on_their_way, how = [], {"steps": 6, "keep_path": keep, "lengths": [9, 6]}
+    expected = sample(tiny_model(), **how)
+
+    def wait_for(device):
+        for tensor, into in on_their_way:
+            into.copy_(tensor)
+        on_their_way.clear()
+
+    monkeypatch.setattr(trajectory, "host_buffer", lambda shape, like: torch.zeros(shape, dtype=like.dtype))
+    monkeypatch.setattr(trajectory, "fetch", lambda tensor, into: on_their_way.append((tensor.clone(), into)))
+    monkeypatch.setattr(trajectory, "wait_for", wait_for)
+    found = sample(tiny_model(), **how)
+    for name, value in vars(expected).items():
+        assert torch.equal(getattr(found, name), value), name
+    assert not on_their_way
 
 
 def test_the_traffic_is_seen(traffic):

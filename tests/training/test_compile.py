@@ -4,8 +4,10 @@ import functools
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
-from app.training.checkpoint import load_module
+from app.training.checkpoint import open_checkpoint
 from app.training.run import train
 from tests.training import runs
 from tests.training.runs import arguments, assert_same_weights
@@ -25,11 +27,20 @@ def run(folder, name, *more):
     return folder / name
 
 
-def test_a_run_whose_compiler_is_broken_is_the_run_without(tmp_path, monkeypatch, capsys):
-    def broken(graph, inputs):
-        raise RuntimeError("no C++ compiler")
+def broken(graph, inputs):
+    raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr(torch, "compile", functools.partial(COMPILE, backend=broken))
+
+BROKEN_BACKWARD = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward), bw_compiler=broken)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [broken, pytest.param(BROKEN_BACKWARD, marks=pytest.mark.slow)],
+    ids=["in both passes", "in the backward pass"],
+)
+def test_a_run_whose_compiler_is_broken_is_the_run_without(backend, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "compile", functools.partial(COMPILE, backend=backend))
     compiled = run(tmp_path, "compiled", "compile=true")
     said = capsys.readouterr()
     assert (said.out + said.err).count("torch.compile does not work here") == 1
@@ -41,12 +52,14 @@ def test_checkpoints_do_not_tell_and_a_run_goes_on_either_way(tmp_path, monkeypa
     traced = functools.partial(COMPILE, backend=lambda graph, inputs: graph.forward)  # whole compilations take minutes
     monkeypatch.setattr(torch, "compile", traced)
     plain, compiled = run(tmp_path, "plain"), run(tmp_path, "compiled", "compile=true")
-    assert "does not work" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "does not work" not in said
+    assert said.count("compile=true: compiling the network") == 1
     assert list(runs.weights(plain)) == list(runs.weights(compiled))
     for name, value in runs.weights(plain).items():
         torch.testing.assert_close(runs.weights(compiled)[name], value, atol=1e-4, rtol=0)
-    assert load_module(compiled / "checkpoints/last.ckpt").recipe.compile
+    assert open_checkpoint(compiled / "checkpoints/last.ckpt").recipe["compile"] is True
     last = f"resume={compiled / 'checkpoints/last.ckpt'}"
     assert train([last, "trainer.max_steps=5", "compile=false"]) == 0
     assert "compile: True -> False" in capsys.readouterr().out
-    assert not load_module(compiled / "checkpoints/last.ckpt").recipe.compile
+    assert open_checkpoint(compiled / "checkpoints/last.ckpt").recipe["compile"] is False

@@ -133,7 +133,7 @@ def test_a_run_chooses_its_kernels_says_so_once_and_puts_back_what_was(tmp_path,
     assert select.settings() == before
 
 
-def test_a_resumed_run_keeps_its_kernels_and_not_its_environment(tmp_path, capsys):
+def test_a_resumed_run_keeps_its_kernels_and_not_its_environment(tmp_path, capsys, restored_precision):
     given = arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}")
     train([*given, "kernels.invariant_point_attention=reference", "kernels.self_attention=reference"])
     capsys.readouterr()
@@ -143,8 +143,35 @@ def test_a_resumed_run_keeps_its_kernels_and_not_its_environment(tmp_path, capsy
     said = capsys.readouterr().out
     assert "kernels.self_attention: reference -> auto" in said
     assert "invariant_point_attention=reference" in said and "CUEQ_TRITON_TUNING=AOT" in said
-    assert "matmul_precision=high" in said and "environment" not in (tmp_path / "out/recipe.yaml").read_text()
-    torch.set_float32_matmul_precision("highest")
+    assert "matmul_precision=high;" in said and "environment" not in (tmp_path / "out/recipe.yaml").read_text()
+
+
+def test_a_run_computes_in_the_precision_that_its_environment_says(tmp_path, monkeypatch, restored_precision):
+    found, losses = [], CodesignModule.losses
+
+    def watched(self, batch):
+        found.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return losses(self, batch)
+
+    monkeypatch.setattr(CodesignModule, "losses", watched)
+    for name, typed in {"plain": (), "fast": ("environment=tf32",)}.items():
+        train(arguments(tmp_path, "trainer.max_steps=1", *typed, f"out={tmp_path / name}"))
+    assert found == [("highest", False), ("high", True)]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_kernels_are_tried_before_the_first_step_as_it_will_call_them(tmp_path, monkeypatch, precision, dtype):
+    """Forward alone as well, for self-conditioning, and in the type of the run."""
+    tried = []
+
+    def prepare(device, dtype, backward, used):
+        tried.append((device.type, dtype, backward, used))
+
+    monkeypatch.setattr(select, "prepare", prepare)
+    given = arguments(tmp_path, "trainer.max_steps=1", f"trainer.precision={precision}")
+    train([*given, f"out={tmp_path / 'out'}"])
+    used = {"invariant_point_attention", "self_attention", "edge_embedding"}
+    assert sorted(tried, key=lambda call: call[2]) == [("cpu", dtype, backward, used) for backward in (False, True)]
 
 
 @pytest.mark.parametrize(

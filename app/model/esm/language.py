@@ -97,6 +97,7 @@ class LanguageModel:
         """Forget what the last batch gave."""
         self._last = None
 
+    @torch.compiler.disable  # tokens are read back from the device, and every set of lengths would compile anew
     def __call__(self, batch: NoisyBatch, device: torch.device, layout: TokenLayout | None = None) -> Representations:
         """Representations on `device`, those of the last call where the tokens are the same.
 

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from app.devices import compute_dtype
-from app.ops.backend import Backend, Call
+from app.devices import NVIDIA, compute_dtype
+from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
 
 
@@ -25,11 +26,24 @@ def describe(
     return Call(node.device.type, compute_dtype(node), node.shape[1], widths, backward)
 
 
+WIDEST = 128
+"""c_z whose weights and tiles fit into a multiprocessor in float32 as well."""
+
+
+def limit_of_triton(call: Call) -> str | None:
+    c_z = call.widths[-1]
+    return f"takes edges of at most {WIDEST}, not {c_z}" if c_z > WIDEST else None
+
+
 edge_embedding = Operation(
     "edge_embedding",
-    backends=[Backend("reference", "reference"), Backend("torch", "gathered")],
+    backends=[
+        Backend("reference", "reference"),
+        Backend("torch", "gathered"),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=FLOATS, limit=limit_of_triton, **TRITON),
+    ],
     describe=describe,
-    order=lambda call: ("torch",),
+    order=lambda call: ("torch",),  # triton's has not been measured yet
 )
 
 __all__ = ["edge_embedding"]

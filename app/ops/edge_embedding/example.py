@@ -26,9 +26,9 @@ def example(
     present = torch.ones(batch, length, dtype=torch.float64)
     if length >= 3:
         present[:, 1] = 0
-        present[-1, -(length // 4) :] = 0
+        present[-1:, -(length // 4) :] = 0
     return {
-        "node": normal(batch, length, width), "relative": normal(2 * length - 1, width),
+        "node": normal(batch, length, width), "relative": normal(max(0, 2 * length - 1), width),
         "trans": (trans, trans + normal(batch, length, 3)), "num_bins": num_bins,
         "chain_idx": 1 + (torch.arange(length) >= length // 2).long().expand(batch, length),
         "diffuse_mask": (torch.rand(batch, length, generator=source) > 0.3).double(),

@@ -1,4 +1,4 @@
-"""The residual MLP over edges and their nodes. Widths of a call: c_z, and that of the hidden layers."""
+"""The residual MLP over edges and their nodes. Widths of a call: c_z, those of both hidden layers, and the output's."""
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ def describe(
     mask: Tensor,
 ) -> Call:
     backward = wants_gradient(edge, node, first, second, last, norm)
-    widths = edge.shape[-1], first[0].shape[0]
+    widths = edge.shape[-1], len(first[0]), len(second[0]), len(last[0])
     return Call(edge.device.type, compute_dtype(edge), edge.shape[1], widths, backward)
 
 

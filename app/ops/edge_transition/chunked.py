@@ -4,7 +4,7 @@
 step of every chunk, and could not add up the gradients of the weights in place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,8 @@ def edge_transition(
         precise = torch.promote_types(dtype, torch.float32)
         layers = first[0][:, : edge.shape[-1]], *second, last[0], *(x.to(precise) for x in norm)
         keep = on_cpu and wants_gradient(edge, terms, layers)
-        return PairMLP.apply(keep, edge.to(dtype), *terms, *layers, mask.to(precise))
+        given = edge.to(dtype), *terms, *layers, mask.to(precise)
+        return _operator(keep, *given)[0] if torch.compiler.is_compiling() else PairMLP.apply(keep, *given)
 
 
 class PairMLP(torch.autograd.Function):
@@ -59,68 +60,126 @@ class PairMLP(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, keep, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask):
-        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
-        out = edge.new_empty(*edge.shape[:3], len(w3))
-        kept: list[Tensor] = []
-        for part in _chunks(edge):
-            hidden = layers.hidden(part)
-            last = layers.last(part, layers.joined(part, hidden[1])).to(mask.dtype)
-            normed = F.layer_norm(last, last.shape[-1:], norm_weight, norm_bias, EPSILON)
-            out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
-            if keep:
-                kept += hidden
-        given = edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
-        ctx.save_for_backward(*given, *kept)
+    def forward(ctx, keep, *given):
+        out, kept = _forward(keep, *given)
+        ctx.save_for_backward(*given, kept)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        with full_precision(grad.device):
-            return PairMLP._backward(ctx, grad)
-
-    @staticmethod
-    def _backward(ctx, grad):
-        edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask, *kept = ctx.saved_tensors
-        layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
-        c_z, shape = edge.shape[-1], w3.shape[:1]
-        grad_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
-        sums = [torch.zeros_like(x, dtype=mask.dtype) for x in (first_i, first_j, last_i, last_j)]
-        grads = [torch.zeros_like(x, dtype=mask.dtype) for x in (w1, w2, b2, w3, norm_weight, norm_bias)]
-        grad_w1, grad_w2, grad_b2, grad_w3, *grad_norm = grads
-        for place, part in enumerate(_chunks(edge)):
-            pairs = (*edge[part].shape[:3], -1)
-            first, second = kept[2 * place : 2 * place + 2] or layers.hidden(part)
-            joined = layers.joined(part, second)
-            last = layers.last(part, joined).to(mask.dtype)
-            _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
-            above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
-            above, *of_norm = torch.ops.aten.native_layer_norm_backward(
-                above, last, shape, mean, rstd, norm_weight, norm_bias, [True, True, True]
-            )
-            for total, share in zip(grad_norm, of_norm, strict=True):
-                total += share
-            above = above.to(w3.dtype)
-            add_up(part, above.view(pairs), *sums[2:])
-            _accumulate(grad_w3, above, joined)
-
-            above = above @ w3
-            into_edge = above[:, :c_z].clone()
-            above = torch.ops.aten.threshold_backward(above, second, 0)
-            _accumulate(grad_w2, above, first)
-            grad_b2 += above.sum(0, dtype=mask.dtype)
-
-            above = torch.ops.aten.threshold_backward(above @ w2, first, 0)
-            add_up(part, above.view(pairs), *sums[:2])
-            _accumulate(grad_w1, above, layers.edges(part))
-            grad_edge[part] = into_edge.addmm_(above, w1).view(pairs)
-        given = [x.to(w2.dtype) for x in (*sums, *grads[:4])]
-        return None, grad_edge, *given, *grad_norm, None
+        return _gradients(_backward, ctx.saved_tensors, grad)
 
 
-def _chunks(edge: Tensor) -> Iterator[Part]:
-    return chunks(*edge.shape[:2], PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU)
+def _forward(
+    keep: bool,
+    edge: Tensor,
+    first_i: Tensor,
+    first_j: Tensor,
+    last_i: Tensor,
+    last_j: Tensor,
+    w1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    w3: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The result, and the hidden layers that are kept: [2, pairs, hidden], or [2, 0, hidden]."""
+    layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+    out, kept = _empty(keep, edge, w2, w3)
+    for part, here in _chunks(edge):
+        _, second = layers.hidden(part, kept[:, here] if keep else _scratch(kept, here))
+        last = layers.last(part, layers.joined(part, second)).to(mask.dtype)
+        normed = F.layer_norm(last, last.shape[-1:], norm_weight, norm_bias, EPSILON)
+        out[part] = normed.mul_(mask[part].reshape(-1, 1)).view_as(out[part])
+    return out, kept
+
+
+def _empty(keep: bool, edge: Tensor, w2: Tensor, w3: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_forward` returns, not yet filled."""
+    size, length = edge.shape[:2]
+    pairs = size * length**2 if keep else 0
+    return edge.new_empty(size, length, length, len(w3)), w2.new_empty(2, pairs, len(w2))
+
+
+def _backward(grad: Tensor, given: list[Tensor], kept: Tensor) -> list[Tensor]:
+    """Gradients of the first eleven tensors that `_forward` takes."""
+    edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask = given
+    layers = _Layers(edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3)
+    c_z, shape = edge.shape[-1], w3.shape[:1]
+    grad_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
+    sums = [mask.new_zeros(x.shape) for x in (first_i, first_j, last_i, last_j)]
+    grads = [mask.new_zeros(x.shape) for x in (w1, w2, b2, w3, norm_weight, norm_bias)]
+    grad_w1, grad_w2, grad_b2, grad_w3, *grad_norm = grads
+    for part, here in _chunks(edge):
+        pairs = (*edge[part].shape[:3], -1)
+        first, second = kept[:, here] if kept.numel() else layers.hidden(part, _scratch(kept, here))
+        joined = layers.joined(part, second)
+        last = layers.last(part, joined).to(mask.dtype)
+        _, mean, rstd = torch.native_layer_norm(last, shape, norm_weight, norm_bias, EPSILON)
+        above = grad[part].reshape(-1, *shape).to(mask.dtype) * mask[part].reshape(-1, 1)
+        above, *of_norm = torch.ops.aten.native_layer_norm_backward(
+            above, last, shape, mean, rstd, norm_weight, norm_bias, [True, True, True]
+        )
+        for total, share in zip(grad_norm, of_norm, strict=True):
+            total += share
+        above = above.to(w3.dtype)
+        add_up(part, above.view(pairs), *sums[2:])
+        _accumulate(grad_w3, above, joined)
+
+        above = above @ w3
+        into_edge = above[:, :c_z].clone()
+        above = torch.ops.aten.threshold_backward(above, second, 0)
+        _accumulate(grad_w2, above, first)
+        grad_b2 += above.sum(0, dtype=mask.dtype)
+
+        above = torch.ops.aten.threshold_backward(above @ w2, first, 0)
+        add_up(part, above.view(pairs), *sums[:2])
+        _accumulate(grad_w1, above, layers.edges(part))
+        grad_edge[part] = into_edge.addmm_(above, w1).view(pairs)
+    return [grad_edge, *(x.to(w2.dtype) for x in (*sums, *grads[:4])), *grad_norm]
+
+
+def _gradients(backward: Callable[..., list[Tensor]], saved: tuple[Tensor, ...], grad: Tensor) -> tuple:
+    *given, kept = saved
+    with full_precision(grad.device):
+        return None, *backward(grad, given, kept), None
+
+
+# To a compiler it is one operator: chunks that it saw would have their number, and so the length, built in.
+_operator = torch.library.custom_op("trunkline::chunked_pair_mlp", _forward, mutates_args=())
+_backward_operator = torch.library.custom_op("trunkline::chunked_pair_mlp_backward", _backward, mutates_args=())
+
+
+@_operator.register_fake
+def _(keep, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask):
+    return _empty(keep, edge, w2, w3)
+
+
+@_backward_operator.register_fake
+def _(grad, given, kept):
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in given[:-1]]
+
+
+_operator.register_autograd(
+    lambda ctx, grad, _: _gradients(_backward_operator, ctx.saved_tensors, grad),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[1:], output[1]),
+)
+
+
+def _chunks(edge: Tensor) -> Iterator[tuple[Part, slice]]:
+    """Chunks, and where their pairs lie among all."""
+    stop = 0
+    for part in chunks(*edge.shape[:2], PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU):
+        start, stop = stop, stop + edge[part].shape[:3].numel()
+        yield part, slice(start, stop)
+
+
+def _scratch(kept: Tensor, here: slice) -> Tensor:
+    """Memory for both hidden layers of a chunk."""
+    return kept.new_empty(2, here.stop - here.start, kept.shape[-1])
 
 
 class _Layers:
@@ -133,9 +192,11 @@ class _Layers:
     def edges(self, part: Part) -> Tensor:
         return self.edge[part].reshape(-1, self.edge.shape[-1]).to(self.w1.dtype)
 
-    def hidden(self, part: Part) -> tuple[Tensor, Tensor]:
-        first = _of_pairs(part, self.first_i, self.first_j).addmm_(self.edges(part), self.w1.mT).relu_()
-        return first, torch.addmm(self.b2, first, self.w2.mT).relu_()
+    def hidden(self, part: Part, into: Tensor) -> tuple[Tensor, Tensor]:
+        """Both hidden layers, written into [2, pairs, hidden]."""
+        first, second = into
+        _of_pairs(part, self.first_i, self.first_j, first).addmm_(self.edges(part), self.w1.mT).relu_()
+        return first, torch.addmm(self.b2, first, self.w2.mT, out=second).relu_()
 
     def joined(self, part: Part, second: Tensor) -> Tensor:
         """The second hidden layer and the residual, in a copy: the layer itself tells which of its units are at 0."""
@@ -147,9 +208,11 @@ class _Layers:
         return _of_pairs(part, self.last_i, self.last_j).addmm_(joined, self.w3.mT)
 
 
-def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor) -> Tensor:
+def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor, into: Tensor | None = None) -> Tensor:
     """Terms of two nodes for all pairs of a chunk: [pairs, width]."""
-    return (of_i[part][:, :, None] + of_j[part[0]][:, None]).flatten(0, 2)
+    of_i, of_j = of_i[part][:, :, None], of_j[part[0]][:, None]
+    out = None if into is None else into.view(*of_i.shape[:2], of_j.shape[2], -1)
+    return torch.add(of_i, of_j, out=out).flatten(0, 2)
 
 
 def _accumulate(total: Tensor, above: Tensor, below: Tensor) -> None:

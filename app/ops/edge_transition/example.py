@@ -41,7 +41,7 @@ def example(
     present = torch.ones(batch, length, dtype=torch.float64)
     if length >= 3:
         present[:, 1] = 0
-        present[-1, -(length // 4) :] = 0
+        present[-1:, -(length // 4) :] = 0
     return {
         "edge": normal(batch, length, length, c_z), "node": normal(batch, length, width).sign(),
         "first": (first, normal(hidden, scale=0.1)), "second": (second, _AWAY * normal(inner).sign()),

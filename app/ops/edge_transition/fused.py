@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from app.devices import compute_dtype, full_precision
+from app.devices import compute_dtype, current, full_precision
 from app.ops.edge_transition import kernels
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import add_up, chunks, node_terms
@@ -99,8 +99,10 @@ def launch_forward(
     """`pair_mlp` with a given tile."""
     terms = first_i, first_j, last_i, last_j
     shape = _Shape(tile, edge.shape[-1], len(w2), len(w3))
-    edges, result = edge.reshape(-1, shape.c_z), edge.new_empty(*edge.shape[:3], shape.out)
-    with torch.cuda.device_of(edge):
+    edges, result = edge.flatten(0, 2), edge.new_empty(*edge.shape[:3], shape.out)
+    if not len(edges):  # nor does a descriptor describe nothing
+        return result
+    with current(edge.device):
         kernels.forward_kernel[(triton.cdiv(len(edges), tile.pairs),)](
             shape.edges(edges),
             *(term.contiguous() for term in terms),
@@ -108,7 +110,7 @@ def launch_forward(
             norm_weight.contiguous(),
             norm_bias.contiguous(),
             mask.contiguous(),
-            shape.outs(result.view(-1, shape.out)),
+            shape.outs(result.flatten(0, 2)),
             len(edges),
             edge.shape[1],
             EPSILON,
@@ -140,7 +142,7 @@ def launch_backward(
         pairs, tiles = len(edges), triton.cdiv(len(edges), tile.pairs)
         first, second, grad_first, grad_second = (edge.new_empty(pairs, shape.hidden) for _ in range(4))
         grad_last, sums = edge.new_empty(pairs, shape.out), norm_weight.new_empty(2, tiles, shape.out)
-        with torch.cuda.device_of(edge):
+        with current(edge.device):
             kernels.remake_kernel[(tiles,)](
                 shape.outs(above),
                 shape.edges(edges),

@@ -36,6 +36,8 @@ Part = tuple[slice, slice]
 
 def chunks(size: int, length: int, pairs: int) -> Iterator[Part]:
     """A batch of `size` times `length`^2 pairs in chunks of about so many, which lie together in memory."""
+    if not length:
+        return
     examples, rows = max(1, pairs // length**2), max(1, min(length, pairs // length))
     for example in range(0, size, examples):
         for row in range(0, length, rows):

@@ -4,16 +4,22 @@ from typing import NamedTuple
 
 from app.ops.backend import Call
 
-WIDEST = 128, 512
-"""c_z and hidden width: a tile with all its hidden layer lives in the registers of one multiprocessor."""
+WIDEST = 128
+"""c_z, and width of the output: a block over all of it."""
+
+WIDEST_HIDDEN = 512
+"""A tile with all its hidden layer lives in the registers of one multiprocessor."""
 
 
 def limit(call: Call) -> str | None:
     """Why the fused kernel cannot serve a call, or None."""
+    c_z, first, second, out = call.widths
     if any(width % 16 for width in call.widths):
         return f"wants widths that are multiples of 16, not {call.widths}"
-    if any(width > widest for width, widest in zip(call.widths, WIDEST, strict=True)):
-        return f"takes edges of at most {WIDEST[0]} and hidden layers of at most {WIDEST[1]}, not {call.widths}"
+    if max(c_z, out) > WIDEST or max(first, second) > WIDEST_HIDDEN:
+        return f"takes edges of at most {WIDEST} and hidden layers of at most {WIDEST_HIDDEN}, not {call.widths}"
+    if first != second:
+        return f"takes hidden layers of one width, not of {first} and {second}"
     return None
 
 

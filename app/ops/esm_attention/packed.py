@@ -26,7 +26,7 @@ def esm_attention(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tens
             longest = sequences.longest
             return varlen_attn(q, k, v, sequences.starts, sequences.starts, longest, longest)
         each = zip(*(x.split(sequences.lengths) for x in (q, k, v)), strict=True)
-        return torch.cat([_equal(*one, 1) for one in each])
+        return torch.cat([_equal(*one, 1) for one in each] or [v])  # v: without any sequence, of no token
 
 
 def _equal(q: Tensor, k: Tensor, v: Tensor, number: int) -> Tensor:

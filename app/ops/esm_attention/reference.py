@@ -20,7 +20,7 @@ class Sequences:
 
     @property
     def longest(self) -> int:
-        return max(self.lengths)
+        return max(self.lengths, default=0)
 
 
 def esm_attention(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tensor:

@@ -31,7 +31,8 @@ def describe(
     node_mask: Tensor,
 ) -> Call:
     widths = *q.shape[2:], q_points.shape[-2], v_points.shape[-2], *value_left.shape[2:]
-    gradient = wants_gradient(q, k, v, q_points, k_points, v_points, bias_left, value_left, point_weight)
+    points, factors = (q_points, k_points, v_points), (bias_left, bias_right, value_left, value_right)
+    gradient = wants_gradient(q, k, v, points, factors, point_weight, frames.rotmats, frames.trans)
     return Call(q.device.type, v.dtype, q.shape[1], widths, gradient)
 
 

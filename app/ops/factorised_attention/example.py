@@ -26,7 +26,7 @@ def example(
         return scale * torch.randn(batch, length, *shape, generator=source, dtype=torch.float64)
 
     mask = (torch.rand(batch, length, generator=source) > 0.1).double()
-    mask[:, 0] = 1
+    mask[:, :1] = 1
     mask[1:][-1:] = 0
     walk = normal(3, scale=0.22).cumsum(1) + torch.tensor([20.0, -30.0, 10.0], dtype=torch.float64)  # steps of 0.38 nm
     return {

@@ -28,7 +28,9 @@ def describe(
     dropout: float = 0.0,
 ) -> Call:
     widths = q.shape[2], q.shape[3], edge.shape[-1], q_points.shape[-2], v_points.shape[-2]
-    gradient = wants_gradient(q, k, v, q_points, k_points, v_points, edge, bias_weight, down_weight, point_weight)
+    layers = bias_weight, bias_bias, down_weight, down_bias, point_weight
+    points = q_points, k_points, v_points
+    gradient = wants_gradient(q, k, v, points, edge, layers, frames.rotmats, frames.trans)
     return Call(edge.device.type, edge.dtype, edge.shape[1], widths, gradient, dropout > 0)
 
 

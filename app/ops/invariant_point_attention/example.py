@@ -36,7 +36,7 @@ def example(
     away = shift * torch.tensor([0.6, 0.0, -0.8], dtype=torch.float64)
     mask = torch.ones(batch, length, dtype=torch.float64)
     if length >= 3:
-        mask[0, -(length // 3) :] = 0
+        mask[:1, -(length // 3) :] = 0
     if batch > 1:
         mask[-1] = 0
     return {

@@ -1,37 +1,18 @@
 """The same in kernels of our own (Triton) that read the edges once: what lies between is never written over pairs."""
 
-from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 import triton
 from torch import Tensor
 
+from app.devices import current
 from app.ops.invariant_point_attention import fused_backward, fused_forward, fused_means, fused_points
+from app.ops.invariant_point_attention.tiles import BY_KEYS, BY_QUERIES, RESIDUES, Tiles, fitted, of_forward
 from app.types import Frames
 
 BIAS_SCALE = 3**-0.5
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How one kernel is cut: `queries` x `keys` pairs at a time, by `warps` warps, `stages` loads under way."""
-
-    queries: int
-    keys: int
-    warps: int
-    stages: int
-
-
-# By bytes of a number of the edges; for published widths, by what was fastest on an H100.
-ATTEND = {2: Tiles(8, 16, 8, 3), 4: Tiles(4, 16, 8, 1)}
-ATTEND_MANY = {2: Tiles(16, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
-BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(4, 16, 8, 1)}
-BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
-MANY = 2048
-"""Queries that are enough for large tiles on all processors."""
-RESIDUES = 2
-"""Of the kernels around the attention, by 4 warps."""
 
 
 def invariant_point_attention(
@@ -86,6 +67,10 @@ def _forward(
     And for the backward pass widened queries, keys and values [B, H, N, ...], the keys' bias and log-sum-exps
     [B, H, N], and the centre [B, 3].
     """
+    if not edge.numel():
+        return _outputs(
+            q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask
+        )
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads = sizes.batch, sizes.length, sizes.heads
     (q, k, v), points = (_rows(x, 1) for x in (q, k, v)), [_rows(x, 2) for x in (q_points, k_points, v_points)]
@@ -99,39 +84,40 @@ def _forward(
     key_bias, logsumexp = (trans.new_empty(batch, heads, length) for _ in range(2))
     centre = trans.new_empty(batch, 3)
     by_residue = (triton.cdiv(length, RESIDUES), batch)
-    fused_points.widen[by_residue](
-        *(q, k, v, *points, point_weight, rotmats, trans, mask),
-        *(queries, keys, values, key_bias, centre, length),
-        *(stride for x in (q, k, v, *points) for stride in x.stride()[:3]),
-        *sizes.scales,
-        **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
-        RESIDUES=RESIDUES,
-    )
+    with current(edge.device):
+        fused_points.widen[by_residue](
+            *(q, k, v, *points, point_weight, rotmats, trans, mask),
+            *(queries, keys, values, key_bias, centre, length),
+            *(stride for x in (q, k, v, *points) for stride in x.stride()[:3]),
+            *sizes.scales,
+            **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
+            RESIDUES=RESIDUES,
+        )
 
-    tiles = _tiles(ATTEND_MANY if batch * length >= MANY else ATTEND, sizes, edge, "queries")
-    tiled = triton.cdiv(length, tiles.queries)
-    per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
-    widths = (sizes.value,), (sizes.c_z,), ()
-    parts = [trans.new_empty(splits, batch, heads, length, *width) for width in widths]
-    fused_forward.attend[(tiled, splits, batch)](
-        *(queries, keys, values, key_bias, edge, bias_weight, *parts),
-        *(length, batch, *edge.stride()[:3], per_split, BIAS_SCALE),
-        **sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD"),
-        **_cut(tiles, q, edge),
-    )
+        tiles = sizes.tiles(of_forward(batch * length), edge, "queries")
+        tiled = triton.cdiv(length, tiles.queries)
+        per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
+        widths = (sizes.value,), (sizes.c_z,), ()
+        parts = [trans.new_empty(splits, batch, heads, length, *width) for width in widths]
+        fused_forward.attend[(tiled, splits, batch)](
+            *(queries, keys, values, key_bias, edge, bias_weight, *parts),
+            *(length, batch, *edge.stride()[:3], per_split, BIAS_SCALE),
+            **sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD"),
+            **_cut(tiles, q, edge),
+        )
 
-    shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
-    out = [trans.new_empty(shape) for shape in shapes]
-    fused_means.narrow[by_residue](
-        *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch, splits),
-        **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
-        RESIDUES=RESIDUES,
-    )
+        shapes = v.shape, (*v.shape[:3], sizes.v_points, 3), (*v.shape[:3], sizes.c_z)
+        out = [trans.new_empty(shape) for shape in shapes]
+        fused_means.narrow[by_residue](
+            *(*parts, rotmats, trans, mask, centre, *out, logsumexp, length, batch, splits),
+            **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
+            RESIDUES=RESIDUES,
+        )
     return *out, queries, keys, values, key_bias, logsumexp, centre
 
 
 @_forward.register_fake
-def _(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask):
+def _outputs(q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask):
     sizes = _Sizes(q, q_points, v_points, edge)
     by_head = sizes.batch, sizes.heads, sizes.length
     return (
@@ -152,6 +138,8 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     """
     q, k, v, q_points, k_points, v_points, edge, bias_weight, bias_bias, point_weight, rotmats, trans, mask = given
     scalars, points, edges, queries, keys, values, key_bias, logsumexp, centre = kept
+    if not edge.numel():
+        return [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in given[:-1]]
     sizes = _Sizes(q, q_points, v_points, edge)
     batch, length, heads, c_z = sizes.batch, sizes.length, sizes.heads, sizes.c_z
     local = [_rows(x, 2) for x in (q_points, k_points, v_points)]
@@ -163,49 +151,50 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
     d_values, both = torch.empty_like(values), edge.new_empty(batch, length, 2 * heads, c_z)
     delta, d_rotmats, d_trans = torch.empty_like(logsumexp), torch.empty_like(rotmats), torch.empty_like(trans)
     by_residue = (triton.cdiv(length, RESIDUES), batch)
-    fused_means.narrow_backward[by_residue](
-        *(*(x.contiguous() for x in gradients), scalars, points, edges, rotmats, trans, mask, centre, bias_weight),
-        *(d_values, both, delta, d_rotmats, d_trans, length, BIAS_SCALE),
-        **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
-        RESIDUES=RESIDUES,
-    )
+    with current(edge.device):
+        fused_means.narrow_backward[by_residue](
+            *(*(x.contiguous() for x in gradients), scalars, points, edges, rotmats, trans, mask, centre, bias_weight),
+            *(d_values, both, delta, d_rotmats, d_trans, length, BIAS_SCALE),
+            **sizes.of("HEADS H_PAD C C_PAD PV PV_PAD VALUE C_Z Z_PAD"),
+            RESIDUES=RESIDUES,
+        )
 
-    common = queries, keys, values, key_bias, edge, both, d_values, logsumexp, delta
-    widths = sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD")
-    tiles = _tiles(BY_QUERIES, sizes, edge, "queries")
-    tiled = triton.cdiv(length, tiles.queries)
-    per_split, query_splits = _split(length, tiles.keys, batch * tiled, edge.device)
-    d_queries = trans.new_empty(query_splits, *queries.shape)
-    d_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
-    d_bias_weight = trans.new_empty(query_splits * batch * tiled, heads, c_z)
-    fused_backward.by_queries[(tiled, query_splits, batch)](
-        *(*common, d_queries, d_edge, d_bias_weight, length, batch, *edge.stride()[:3], per_split),
-        **widths,
-        **_cut(tiles, q, edge),
-    )
+        common = queries, keys, values, key_bias, edge, both, d_values, logsumexp, delta
+        widths = sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD")
+        tiles = sizes.tiles(BY_QUERIES, edge, "queries")
+        tiled = triton.cdiv(length, tiles.queries)
+        per_split, query_splits = _split(length, tiles.keys, batch * tiled, edge.device)
+        d_queries = trans.new_empty(query_splits, *queries.shape)
+        d_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
+        d_bias_weight = trans.new_empty(query_splits * batch * tiled, heads, c_z)
+        fused_backward.by_queries[(tiled, query_splits, batch)](
+            *(*common, d_queries, d_edge, d_bias_weight, length, batch, *edge.stride()[:3], per_split),
+            **widths,
+            **_cut(tiles, q, edge),
+        )
 
-    tiles = _tiles(BY_KEYS, sizes, edge, "keys")
-    tiled = triton.cdiv(length, tiles.keys)
-    per_split, key_splits = _split(length, tiles.queries, batch * tiled, edge.device)
-    d_by_key = [trans.new_empty(key_splits, *x.shape) for x in (keys, values, key_bias)]
-    fused_backward.by_keys[(tiled, key_splits, batch)](
-        *(*common, *d_by_key, length, batch, *edge.stride()[:3], per_split),
-        **widths,
-        **_cut(tiles, q, edge),
-    )
+        tiles = sizes.tiles(BY_KEYS, edge, "keys")
+        tiled = triton.cdiv(length, tiles.keys)
+        per_split, key_splits = _split(length, tiles.queries, batch * tiled, edge.device)
+        d_by_key = [trans.new_empty(key_splits, *x.shape) for x in (keys, values, key_bias)]
+        fused_backward.by_keys[(tiled, key_splits, batch)](
+            *(*common, *d_by_key, length, batch, *edge.stride()[:3], per_split),
+            **widths,
+            **_cut(tiles, q, edge),
+        )
 
-    d_scalars = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
-    d_points = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in local]
-    d_point_weight = trans.new_empty(by_residue[0] * batch, heads)
-    fused_points.widen_backward[by_residue](
-        *(d_queries, *d_by_key, *local, point_weight, rotmats, trans, centre),
-        *(*d_scalars, *d_points, d_rotmats, d_trans, d_point_weight),
-        *(length, batch, query_splits, key_splits),
-        *(stride for x in local for stride in x.stride()[:3]),
-        *sizes.scales,
-        **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
-        RESIDUES=RESIDUES,
-    )
+        d_scalars = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)]
+        d_points = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in local]
+        d_point_weight = trans.new_empty(by_residue[0] * batch, heads)
+        fused_points.widen_backward[by_residue](
+            *(d_queries, *d_by_key, *local, point_weight, rotmats, trans, centre),
+            *(*d_scalars, *d_points, d_rotmats, d_trans, d_point_weight),
+            *(length, batch, query_splits, key_splits),
+            *(stride for x in local for stride in x.stride()[:3]),
+            *sizes.scales,
+            **sizes.of("HEADS H_PAD C C_PAD P P_PAD PV PV_PAD WIDTH VALUE"),
+            RESIDUES=RESIDUES,
+        )
     d_bias_weight = BIAS_SCALE * d_bias_weight.sum(0)
     d_layers = [d_bias_weight.to(bias_weight.dtype), torch.zeros_like(bias_bias)]  # softmax cancels the latter
     d_point_weight = d_point_weight.sum(0).to(point_weight.dtype)
@@ -254,6 +243,9 @@ class _Sizes:
     def of(self, names: str) -> dict[str, int]:
         return {name: self.constants[name] for name in names.split()}
 
+    def tiles(self, table: dict[int, Tiles], edge: Tensor, resident: Literal["queries", "keys"]) -> Tiles:
+        return fitted(table[edge.element_size()], resident, self.constants["H_PAD"], self.constants["Z_PAD"])
+
 
 def _multiple_of_8(width: int) -> int:
     return -(-width // 8) * 8
@@ -272,14 +264,6 @@ def _split(length: int, step: int, programs: int, device: torch.device) -> tuple
     splits = max(1, min(steps, processors // programs))
     per_split = triton.cdiv(steps, splits)
     return per_split * step, triton.cdiv(steps, per_split)
-
-
-def _tiles(table: dict[int, Tiles], sizes: _Sizes, edge: Tensor, resident: str) -> Tiles:
-    """What fits on chip: fewer residues of those that stay there where heads and channels are more than published."""
-    tiles, times = table[edge.element_size()], sizes.constants["H_PAD"] * sizes.constants["Z_PAD"] // 1024
-    if times <= 1:
-        return tiles
-    return replace(tiles, stages=1, **{resident: max(1, getattr(tiles, resident) // times)})
 
 
 def _cut(tiles: Tiles, *given: Tensor) -> dict:

@@ -14,7 +14,7 @@ def example(length: int, batch: int = 1, seed: int = 0, width: int = 32, num_hea
 
     nodes = (batch, num_heads, length, width)
     mask = (torch.rand(batch, length, generator=source) > 0.1).double()
-    mask[:, 0] = 1
+    mask[:, :1] = 1
     mask[1:][-1:] = 0
     return {
         "q": normal(*nodes), "k": normal(*nodes), "v": normal(*nodes),

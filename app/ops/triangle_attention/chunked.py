@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 
-from app.devices import NVIDIA, full_precision
+from app.devices import NVIDIA
 from app.ops.absent import as_bias, filled
-from app.ops.recompute import by_rows
+from app.ops.recompute import by_rows, rows_within
 from app.ops.sdpa import SOUND
 from app.ops.select import wants_gradient
 from app.ops.triangle_attention import reference
@@ -26,24 +26,24 @@ def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tens
     would write all logits out as well, and be slower.
     """
     on_gpu = q.device.type == NVIDIA
-    rows = max(1, (LARGEST_ON_GPU if on_gpu else LARGEST) // bias.numel())
+    largest, length = LARGEST_ON_GPU if on_gpu else LARGEST, q.shape[1]
+    # The `if` makes short proteins a case of their own to a compiler, too: they keep what they made.
+    rows = length if length * bias.numel() <= largest else rows_within(largest, bias.numel())
     if not on_gpu and wants_gradient(q, k, v, bias):
-
-        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-            return reference.triangle_attention(q, k, v, bias, mask)
-
-        return by_rows(attend, rows, q, k, v, mask)
-
+        return _attend(rows, [q, k, v, mask], [bias])
     keys, some = filled(mask)
-    dtype = v.dtype
-    with full_precision(q.device):
-        q, k, bias = q.to(dtype), k.to(dtype), bias.to(dtype).contiguous()  # CUDA's kernels want keys last
+    q, k, bias = q.to(v.dtype), k.to(v.dtype), bias.to(v.dtype).contiguous()  # CUDA's kernels want keys last
+    return _fused(rows, [q, k, v, keys], [bias]) * some[:, :, None, None, None]
 
-        def fused(q: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
-            size = q.shape[:2]
-            masked = bias[:, None] + as_bias(keys, dtype)[:, :, None, None]
-            with sdpa_kernel(SOUND):
-                out = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (q, k, v, masked)))
-            return out.unflatten(0, size)
 
-        return by_rows(fused, rows, q, k, v, keys) * some[:, :, None, None, None]
+@by_rows
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
+    return reference.triangle_attention(q, k, v, bias, mask)
+
+
+@by_rows
+def _fused(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    masked = bias[:, None] + as_bias(keys, v.dtype)[:, :, None, None]
+    with sdpa_kernel(SOUND):
+        out = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (q, k, v, masked)))
+    return out.unflatten(0, q.shape[:2])

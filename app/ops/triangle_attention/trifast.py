@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 from trifast import triton as kernels
 
+from app.devices import current
 from app.ops.absent import filled
 
 # By itself the package tries ten shapes of tiles a kernel for every precision and power of two of lengths: minutes, at
@@ -28,7 +29,7 @@ def use_tiles(tiles: dict[str, dict[str, int]]) -> None:
         getattr(kernels, name).configs = [config]
 
 
-if not os.environ.get("TRIFAST_FORCE_TUNE"):
+if os.environ.get("TRIFAST_FORCE_TUNE", "0") == "0":
     use_tiles(TILES)
 
 
@@ -36,5 +37,6 @@ def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tens
     """As the reference, in v's dtype with float32 accumulation. The package copies q, k and v, heads before rows."""
     keys, some = filled(mask)
     heads_first = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))
-    out = trifast.triangle_attention(*heads_first, bias.to(v.dtype), ~keys)  # its mask tells what is absent
+    with current(q.device):
+        out = trifast.triangle_attention(*heads_first, bias.to(v.dtype), ~keys)  # its mask tells what is absent
     return out.transpose(1, 2) * some[:, :, None, None, None]

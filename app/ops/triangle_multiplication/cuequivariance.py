@@ -4,7 +4,7 @@ import cuequivariance_torch
 import torch
 from torch import Tensor
 
-from app.devices import under_autocast
+from app.devices import current, under_autocast
 from app.ops.triangle_multiplication.reference import Direction
 
 
@@ -25,16 +25,17 @@ def triangle_multiplication(
     narrow = torch.get_autocast_dtype(device.type) if autocast else dtype
     norms = [x if autocast else x.to(dtype) for x in (*norm_in, *norm_out)]
     p_in, g_in, p_out, g_out = (x.to(narrow) for x in (p_in, g_in, p_out, g_out))
-    return cuequivariance_torch.triangle_multiplicative_update(
-        edge,
-        direction=direction,
-        mask=mask.to(narrow),
-        norm_in_weight=norms[0],
-        norm_in_bias=norms[1],
-        p_in_weight=p_in,
-        g_in_weight=g_in,
-        norm_out_weight=norms[2],
-        norm_out_bias=norms[3],
-        p_out_weight=p_out,
-        g_out_weight=g_out,
-    )
+    with current(device):
+        return cuequivariance_torch.triangle_multiplicative_update(
+            edge,
+            direction=direction,
+            mask=mask.to(narrow),
+            norm_in_weight=norms[0],
+            norm_in_bias=norms[1],
+            p_in_weight=p_in,
+            g_in_weight=g_in,
+            norm_out_weight=norms[2],
+            norm_out_bias=norms[3],
+            p_out_weight=p_out,
+            g_out_weight=g_out,
+        )

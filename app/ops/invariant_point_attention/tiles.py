@@ -1,0 +1,43 @@
+"""The sides of the tiles in which the fused kernels work: measured, not tuned when run, and smaller for wider edges."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How one kernel is cut: `queries` x `keys` pairs at a time, by `warps` warps, `stages` loads under way."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+# By bytes of a number of the edges; for published widths, by what was fastest on an H100.
+ATTEND = {2: Tiles(8, 16, 8, 3), 4: Tiles(4, 16, 8, 1)}
+ATTEND_MANY = {2: Tiles(16, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
+BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(4, 16, 8, 1)}
+BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
+MANY = 2048
+"""Queries that are enough for large tiles on all processors."""
+PUBLISHED = 8 * 128
+"""Heads times channels of the edges."""
+RESIDUES = 2
+"""Of the kernels around the attention, by 4 warps."""
+
+
+def of_forward(residues: int) -> dict[int, Tiles]:
+    """Those of the forward kernel, by how many residues all examples have together."""
+    return ATTEND_MANY if residues >= MANY else ATTEND
+
+
+def fitted(tiles: Tiles, resident: Literal["queries", "keys"], heads: int, channels: int) -> Tiles:
+    """What fits on chip: fewer of the residues that stay there where heads and channels are more than published.
+
+    heads, channels: padded to powers of two, as is the result.
+    """
+    times = heads * channels // PUBLISHED
+    if times <= 1:
+        return tiles
+    return replace(tiles, stages=1, **{resident: max(1, getattr(tiles, resident) // times)})
