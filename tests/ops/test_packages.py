@@ -7,6 +7,7 @@ import sys
 import tomllib
 import types
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,14 @@ def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
     monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "few")
     with pytest.raises(UserError, match="CUEQ_TRIATTN_FALLBACK_THRESHOLD=few is no number of residues"):
         shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD")
+
+
+def test_what_is_counted_in_32_bits_are_the_heads_of_all_examples():
+    operation = HERE["triangle_attention"]
+    assert operation.describe(**operation.example(3, batch=2)).batch == 2
+    asked = call(torch.bfloat16, 2897, 32, 4)
+    assert operation.backends["trifast"].refuses(asked) is None
+    assert "too few for 8 heads" in operation.backends["trifast"].refuses(replace(asked, batch=2))
 
 
 def test_what_installs_a_package_is_an_extra_that_there_is():

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from app.devices import NVIDIA, compute_dtype
 from app.ops.backend import FLOATS, Backend, Call
+from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
 
 
@@ -39,11 +40,10 @@ edge_embedding = Operation(
     backends=[
         Backend("reference", "reference"),
         Backend("torch", "gathered"),
-        Backend("triton", "fused", devices=(NVIDIA,), dtypes=FLOATS, limit=limit_of_triton, packages=("triton",),
-                modules=("triton",), install="comes with torch for CUDA on Linux"),
+        Backend("triton", "fused", devices=(NVIDIA,), dtypes=FLOATS, limit=limit_of_triton, **TRITON),
     ],
     describe=describe,
     order=lambda call: ("torch",),  # triton's has not been measured yet
-)  # fmt: skip
+)
 
 __all__ = ["edge_embedding"]
