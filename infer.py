@@ -8,6 +8,8 @@ Writes DIR/structures/ID.pdb, DIR/sequences.fasta and DIR/manifest.json. recipes
 the keys are. Exit status: 0 if every design was made, 1 if some failed, 2 on bad input.
 """
 
+import signal
+
 from app import environment
 from app.config.entry import run
 
@@ -16,6 +18,7 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as Ctrl-C does: with a manifest
     settings = environment.of_command_line(arguments)
     environment.prepare(settings)
     from app.cli.infer import infer  # imports torch

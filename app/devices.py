@@ -80,8 +80,16 @@ def choose_dtype(precision: Precision, device: torch.device, key: str = "precisi
     if precision == "auto":
         return torch.bfloat16 if on_gpu and has_bfloat16 else torch.float32
     if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and kind == "cpu"):
-        raise UserError(f"{key}={precision}: the {kind} device has none here: use {key}=auto or {key}=float32")
+        others = ["auto", "float32", *["bfloat16"] * (has_bfloat16 and precision != "bfloat16")]
+        cure = " or ".join(f"{key}={one}" for one in others)
+        raise UserError(f"{key}={precision}: the {kind} device has none here: use {cure}")
     return getattr(torch, precision)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice: torch has an error for it; its libraries, Triton and drivers say so in words."""
+    words = ("out of memory", "can't allocate memory", "invalid buffer size", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error).lower() for one in words)
 
 
 def current(device: torch.device) -> AbstractContextManager:

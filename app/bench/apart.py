@@ -1,6 +1,7 @@
 """Work in a process of its own: memory is counted from a clean start, and a crash takes nothing else down."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -11,6 +12,7 @@ import torch
 
 from app import environment
 from app.config.keys import one_line
+from app.devices import is_out_of_memory
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 
@@ -96,6 +98,7 @@ class Apart:
 
 
 def _serve(connection: Connection, settings: EnvironmentSettings) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who started this one ends it
     connection.send(can_use_a_gpu())
     environment.apply(settings)
     while True:
@@ -123,8 +126,16 @@ def attempt(function: Callable, arguments: tuple) -> tuple[Any, Exception | None
 
 def poisons(error: Exception) -> bool:
     """Whether every later call on the GPU would fail with the same error, such as an illegal memory access."""
-    text = str(error)
-    return ("CUDA error" in text or "Triton Error [CUDA]" in text) and "out of memory" not in text
+    if is_out_of_memory(error):
+        return False
+    if any(words in str(error) for words in ("CUDA error", "CUDA driver error", "Triton Error [CUDA]")):
+        return True
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except Exception:  # packages have words of their own for what this finds
+        return True
+    return False
 
 
 def told(error: Exception) -> str:

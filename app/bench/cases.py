@@ -1,5 +1,6 @@
 """All that can be measured, by name, and what is if nobody says."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from app.bench import esm, longest, models, sampling
@@ -60,6 +61,17 @@ def lacks(case: str, backend: str, device: str) -> str | None:
         return f"it has {', '.join(operation.backends)}"
     one = operation.backends[backend]
     return one.absent() if one.is_for(device) else f"that runs on {' and '.join(one.devices)}, not on {device}"
+
+
+def chosen_cases(only: Sequence[str] | None, recipe: str | None, device: str) -> list[str]:
+    """Those of `--only`, else the standard ones, each once, with the recipe of `--recipe`.
+
+    Raises UserError for a case or a recipe that there is not, and where none of the cases takes the recipe.
+    """
+    chosen = [checked(case, recipe) for case in only or standard(device)]
+    if recipe and not any(name_of(case) in OF_A_RECIPE for case in chosen):
+        raise UserError(f"--recipe {recipe} has no effect: only {', '.join(OF_A_RECIPE)} take a recipe; leave it out")
+    return list(dict.fromkeys(chosen))
 
 
 def checked(case: str, recipe: str | None = None) -> str:

@@ -9,7 +9,7 @@ from app.bench.apart import told
 from app.bench.case import Point, kernels, under
 from app.bench.models import Made
 from app.bench.proteins import noisy_batch
-from app.devices import NVIDIA
+from app.devices import NVIDIA, is_out_of_memory
 from app.errors import UserError
 from app.ops import select
 
@@ -73,5 +73,7 @@ def _pass(made: Made, point: Point, backend: str, length: int) -> tuple[float, i
             made.model(batch)
         torch.cuda.synchronize()
         return time.perf_counter() - start, torch.cuda.max_memory_allocated() - before
-    except torch.OutOfMemoryError:
-        return None
+    except Exception as error:
+        if is_out_of_memory(error):
+            return None
+        raise

@@ -62,7 +62,8 @@ def peak(point: Point, backend: str) -> int:
         _by(backend, case.job(replace(point, length=_SMALL)).run, backend)
     job = case.job(point)
     if point.device == NVIDIA:  # kernels are tuned at the length itself, and that takes memory
-        _by(backend, job.run, backend)
+        for _ in range(1 + job.settles):
+            _by(backend, job.run, backend)
     return memory.peak_bytes(lambda: _by(backend, job.run, backend), point.torch_device)
 
 
@@ -93,7 +94,7 @@ def _compared(job: Job, point: Point, backend: str, judged: Outputs | None, faul
     try:
         with select.using(kernels(backend)):
             error = 0.0 if judge else _error(job, job.outputs(backend, point.torch_dtype), judged)
-            if judge or job.apart:
+            for _ in range((judge or job.apart) + job.settles):
                 job.run(backend)
             choices = select.choices()
     except UserError as refusal:

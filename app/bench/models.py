@@ -33,6 +33,9 @@ from app.ops import select
 from app.training.recipe import Recipe
 from app.types import NoisyBatch, Prediction
 
+SETTLES = 2
+"""Runs of a compiled model that warm up and record what later ones replay."""
+
 
 def cases() -> list[Case]:
     both = ("float32", "bfloat16")
@@ -68,7 +71,7 @@ def forward_job(point: Point, compiled: bool = False) -> Job:
         logits = prediction.pred_logits
         return {"positions": prediction.pred_trans} | ({} if logits is None else {"logits": logits})
 
-    return Job(run, run, largest_difference, batch=lambda backend: point.size)
+    return Job(run, run, largest_difference, batch=lambda backend: point.size, settles=SETTLES * compiled)
 
 
 def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = False) -> Job:
@@ -95,7 +98,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
         made.model.zero_grad(set_to_none=True)
         return gradients
 
-    return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True)
+    return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True, settles=SETTLES * compiled)
 
 
 class Models:
@@ -106,13 +109,11 @@ class Models:
         self.point, self.backward, self._ready = point, backward, set()
 
     def __call__(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
-        if self.compiled is None or backend == REFERENCE:
-            return self.plain
-        if backend not in self._ready:
+        if backend not in self._ready:  # as a run does it before its first step
             for dtype in {torch.float32, self.point.torch_dtype}:
                 select.prepare(self.point.torch_device, dtype, self.backward, select.used_by(self.plain))
             self._ready.add(backend)
-        return self.compiled
+        return self.plain if self.compiled is None or backend == REFERENCE else self.compiled
 
 
 @dataclass

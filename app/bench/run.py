@@ -91,23 +91,29 @@ def measured(request: Request, say: Callable[[str], None]) -> Iterator[tuple[Row
 def _measured(request: Request, case: str, say: Callable[[str], None]) -> Iterator[tuple[Row, str]]:
     backends = chosen_backends(request, case)
     timed: list[tuple[Point, Timed]] = []
-    with Apart() as apart:
-        for point in points(request, case):
-            say(f"{point}: time")
-            for one in _times(apart, point, backends, request.repeats):
-                if one.fault:
-                    say(f"{point}: {one.backend} {'left out' if one.refused else 'failed'}: {one.fault}")
-                if not one.refused:
-                    timed.append((point, one))
     peaks: dict[tuple[Point, str], int | None] = {}
-    for backend in backends:
+    interrupted: KeyboardInterrupt | None = None
+    try:
         with Apart() as apart:
-            for point, one in timed:
-                if one.backend == backend and one.fault is None:
-                    say(f"{point}: memory of {backend}")
-                    peaks[point, backend] = _peak(apart, point, one, say)
+            for point in points(request, case):
+                say(f"{point}: time")
+                for one in _times(apart, point, backends, request.repeats):
+                    if one.fault:
+                        say(f"{point}: {one.backend} {'left out' if one.refused else 'failed'}: {one.fault}")
+                    if not one.refused:
+                        timed.append((point, one))
+        for backend in backends:
+            with Apart() as apart:
+                for point, one in timed:
+                    if one.backend == backend and one.fault is None:
+                        say(f"{point}: memory of {backend}")
+                        peaks[point, backend] = _peak(apart, point, one, say)
+    except KeyboardInterrupt as error:
+        interrupted = error  # what was measured before comes first
     for point, one in timed:
         yield _row(point, one, peaks.get((point, one.backend))), one.chose
+    if interrupted:
+        raise interrupted
 
 
 def _times(apart: Apart, point: Point, backends: Sequence[str], repeats: int) -> list[Timed]:

@@ -22,7 +22,7 @@ from app.bench.case import (
 )
 from app.bench.models import Made, model_backends
 from app.bench.timing import medians
-from app.devices import CPU, MPS, NVIDIA
+from app.devices import CPU, MPS, NVIDIA, is_out_of_memory
 from app.ops import select
 from app.sampling import sample
 from app.sampling.prepared import Prepared, prepared
@@ -113,8 +113,10 @@ class Runs:
         for size in (2**power for power in range(MOST_DESIGNS.bit_length())):
             try:
                 seconds = self._seconds(size)
-            except torch.OutOfMemoryError:
-                break
+            except Exception as error:
+                if is_out_of_memory(error):
+                    break
+                raise
             if size / seconds < rate * _GAIN:
                 break
             best, rate = size, size / seconds

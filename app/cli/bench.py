@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +40,7 @@ def bench(
     settings = environment.of_command_line([f"environment={named}"])
     environment.prepare(settings)
     from app.bench.bandwidth import beside_reading
-    from app.bench.cases import checked, standard  # torch: only for commands that need it
+    from app.bench.cases import chosen_cases  # torch: only for commands that need it
     from app.bench.machine import describe
     from app.bench.run import Request, measured, refuse
     from app.bench.table import WIDTH, best, choices, table
@@ -49,10 +49,10 @@ def bench(
     chosen = choose(device, "--device")
     environment.apply(settings)
     request = Request(
-        cases=[checked(case, recipe) for case in only] if only else standard(chosen.type),
+        cases=chosen_cases(only, recipe, chosen.type),
         device=chosen.type,
-        lengths=length,
-        dtypes=[_dtype(name, chosen) for name in dtype] if dtype else None,
+        lengths=_once(length or ()) or None,
+        dtypes=_once(_dtype(name, chosen) for name in dtype or ()) or None,
         batch=batch,
         backends=_backends(backends) if backends else None,
         repeats=repeats,
@@ -69,7 +69,7 @@ def bench(
             rows.append(row)
             chose.append(words)
     except KeyboardInterrupt:
-        notes.print("interrupted: these cases were measured")
+        notes.print(f"interrupted: {'this' if rows else 'nothing'} was measured")
         status = INTERRUPTED
     except Exception as error:  # what was measured before is shown all the same
         failure = error
@@ -87,6 +87,11 @@ def bench(
         status = 1
     if status:
         raise typer.Exit(status)
+
+
+def _once(values: Iterable) -> list:
+    """Without repetitions."""
+    return list(dict.fromkeys(values))
 
 
 def _bandwidth(device: str, say: Callable[[str], None]) -> float | None:

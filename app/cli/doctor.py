@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from app import environment
+from app.config.entry import INTERRUPTED
 
 if TYPE_CHECKING:
     from app.bench.doctor import Row
@@ -42,8 +43,15 @@ def doctor(
     notes = Console(stderr=as_json, highlight=False, markup=False, soft_wrap=True)
     for name, words in describe(chosen, named).items():
         notes.print(f"{name}: {words}")
-    lengths = tuple(length or LENGTHS)
-    rows = list(examine(chosen.type, lengths))
+    lengths = tuple(dict.fromkeys(length or LENGTHS))
+    rows, interrupted = [], False
+    with notes.status("", spinner="dots") as status:
+        try:
+            for row in examine(chosen.type, lengths):
+                rows.append(row)
+                status.update(f"{row.op} {row.backend}: {row.status}")
+        except KeyboardInterrupt:
+            interrupted = True
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
         print()
@@ -52,6 +60,9 @@ def doctor(
         for row in rows:
             if row.reason:
                 print(f"{row.op} {row.backend}: {row.reason}")
+    if interrupted:
+        notes.print("interrupted: the other backends were not tried")
+        raise typer.Exit(INTERRUPTED)
     if any(row.status == WRONG for row in rows):
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from app.config.keys import one_line
-from app.devices import has_compiler
+from app.devices import has_compiler, is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ class Compiled:
     What fails is called once more without the compiler: where that fails as well, the error is its own, and where it
     does not, the compiler was to blame, which is said once. The backward pass is compiled in the same call as the
     forward pass, so that nothing of a training step is done when the compiler fails in either. Of kernels that it made,
-    those of the backward pass run later, when there is no way back: their errors are not caught.
+    those of the backward pass run later, when there is no way back: their errors are not caught. A kernel that fails
+    when it runs may have drawn random numbers: dropout in the call that is made again is then another.
 
     The first argument is a batch, whose tensors are [B, N, ...]. lengths_vary: kernels serve all B and N from the
     start. Otherwise the first shape gets kernels of its own, and B and N are left open from where they first change.
@@ -50,6 +51,9 @@ class Compiled:
         if not has_compiler(device):
             _warn(f"its support of {device.type} is a prototype")
             return
+        if torch._dynamo.config.disable:
+            _warn("TORCHDYNAMO_DISABLE=1 has switched it off")
+            return
         try:
             self.compiled = torch.compile(function, **how)
         except Exception as error:  # an interpreter or a system that it does not support
@@ -68,12 +72,13 @@ class Compiled:
                 out = self.compiled(batch, *args, **kwargs)
             self.served = True
             return out
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as caught:
-            error = caught.with_traceback(None)  # whose frames hold all that was computed
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # Not the error itself is kept: frames of it and of what it came from hold all that was computed.
+            reason, at_limit = _reason(error), isinstance(error, torch._dynamo.exc.FailOnRecompileLimitHit)
         out = self.plain(batch, *args, **kwargs)
-        if isinstance(error, torch._dynamo.exc.FailOnRecompileLimitHit):
+        if at_limit:
             self._at_limit = True
             log.warning(
                 f"compile=true: compiled for {MOST_COMPILATIONS} kinds of batches: from here on, others run without the"
@@ -81,7 +86,7 @@ class Compiled:
             )
         else:
             self.compiled = None
-            _warn(_reason(error))
+            _warn(reason)
         return out
 
 

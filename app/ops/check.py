@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
-from app.devices import CPU, NVIDIA, full_precision
+from app.devices import CPU, NVIDIA, full_precision, is_out_of_memory
 from app.ops.backend import Backend, Call
 from app.ops.select import Operation
 
@@ -57,15 +57,15 @@ def fault(operation: Operation, name: str, call: Call) -> str | None:
     """What goes wrong where a backend computes a small example of a call's widths, in words, or None. The call's length
     does not matter.
 
-    Raises torch.OutOfMemoryError, which says nothing about the backend.
+    Raises whatever says that memory did not suffice, which is not the backend's fault.
     """
     try:
         example = operation.example(probe_length(operation.backends[name], call), 1, 1, *call.widths)
         with full_precision(call.device):  # the call may come from under autocast, and tells the type without it
             errors = compare(operation, name, example, call.device, call.dtype, call.backward)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return f"fails here ({type(error).__name__}: {one_line(error)[:160]})"
     if errors.within(bound(call.dtype)):
         return None

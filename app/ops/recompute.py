@@ -40,7 +40,10 @@ class Sliced:
     def gradients(
         self, grad: Tensor, rows: int, split: Sequence[Tensor], whole: Sequence[Tensor], wanted: Sequence[bool]
     ) -> list[Tensor]:
-        """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result."""
+        """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result; called in a
+        backward pass. Raises RuntimeError where these are to have gradients themselves, which would be taken for 0."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(f"{self.function.__name__}: there is no derivative of its backward pass")
         return self._backward(grad, rows, list(split), list(whole), list(wanted))
 
 
@@ -102,6 +105,8 @@ def _operators(function: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], 
     def gradients(ctx, grad):
         given, wanted = list(ctx.saved_tensors), [*ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
         split, whole = given[: ctx.num_split], given[ctx.num_split :]
+        if torch.is_grad_enabled():  # asked for a derivative of this, which would be taken for 0
+            raise RuntimeError(f"{function.__name__}: there is no derivative of its backward pass")
         made = iter(backward_operator(grad, ctx.rows, split, whole, wanted))
         found = [next(made) if wants else None for wants in wanted]
         return None, found[: ctx.num_split], found[ctx.num_split :]

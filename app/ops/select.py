@@ -189,7 +189,13 @@ def _try(operation: Operation, name: str, call: Call) -> str | None:
     """What is wrong with a backend, found by running it on a few residues of such a call; None where it is right."""
     from app.ops.check import fault
 
-    return operation.backends[name].absent() or fault(operation, name, call)
+    # The call may come from a block whose activations are made again: what the trial keeps is not part of these.
+    with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        return operation.backends[name].absent() or fault(operation, name, call)
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def operations() -> dict[str, Operation]:
@@ -239,17 +245,16 @@ def require(wanted: KernelSettings, device: torch.device, dtype: torch.dtype, us
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:
     """Import now what may be chosen there for the operations that are used, since a compiler cannot, and try it.
 
-    `auto` tries at published widths, which most models have; others are tried by the first call that has them. A
-    backend that is named is tried then, too.
+    It is tried at published widths, which most models have; others are tried by the first call that has them, which
+    refuses a backend that is named and at fault.
     """
     for name in sorted(used):
         operation = operations()[name]
         if (named := getattr(_settings, name)) != "auto":
             operation.function(named)
-            continue
         for length in (2**power for power in range(14)):
             call = replace(operation.published, device=device.type, dtype=dtype, length=length, backward=backward)
-            for backend in operation.order(call):
+            for backend in operation.order(call) if named == "auto" else [named]:
                 if operation.backends[backend].optional:
                     operation.unusable(backend, call)
                 else:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
+from app.devices import is_out_of_memory
 from app.sampling.step import Clean, Point
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,9 @@ class Replayed:
                 self._clean = Clean(*(value.clone() for value in clean))  # some may lie in what is written over next
                 for buffer, value in zip(point, after, strict=True):
                     buffer.copy_(value)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             self._failed = True
             self.on_capture(False)
             log.warning(

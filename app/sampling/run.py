@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
+from app.devices import is_out_of_memory
 from app.errors import UserError
 from app.ops import select
 from app.sampling.designs import Design, batches, designs_of
@@ -22,8 +23,6 @@ from app.sampling.sample import sample
 from app.sampling.settings import SamplerSettings
 from app.sampling.trajectory import Trajectory
 from app.types import NoisyBatch, Prediction
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "invalid buffer size")
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _keep(design: Design, trajectory: Trajectory, results: Results, display: Dis
 
 
 def _fail(design: Design, error: Exception, results: Results, display: Display) -> None:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(s in str(error).lower() for s in _OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         told = f"out of memory at {design.length} residues: use a device with more, or a shorter design"
     elif isinstance(error, UserError):
         told = one_line(error)

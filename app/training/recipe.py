@@ -83,9 +83,12 @@ class Recipe(_Settings):
     compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
 
 
-OF_THE_MACHINE = {"kernels": "kernels=auto", "compile": "compile=false"}
-"""Sections that say how a machine computes, not what, each with what serves on every machine. A checkpoint keeps them
-for the run that is resumed; nobody else reads them there, since another machine may lack what they name."""
+OF_THE_MACHINE = {
+    "kernels": "kernels=auto takes what there is here",
+    "compile": "compile=false runs without the compiler",
+}
+"""Sections that say how a machine computes, not what, each with what to type so that it serves on every machine. A
+checkpoint keeps them for the run that is resumed; nobody else reads them there: others may lack what they name."""
 
 
 def parse_recipe(plain: dict) -> Recipe:

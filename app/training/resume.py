@@ -48,7 +48,12 @@ def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:
         if key in OF_THE_MACHINE:  # whatever a later version has written there
             amended = amended | {key: value}
         elif key.split(".")[0] not in RUN_KEYS:
-            amended = merge(amended, {key: value})
+            try:
+                amended = merge(amended, {key: value})
+            except UserError as error:
+                if isinstance(opened.recipe.get(key.split(".")[0]), dict):
+                    raise
+                raise _with_cure(error, opened) from None  # a section that is none
     if missing := [key for key, value in leaves(amended) if value == "???"]:
         raise UserError(f"{missing[0]} is missing: give {missing[0]}=...")
 
@@ -64,10 +69,15 @@ def _checked(amended: dict, opened: Opened) -> Recipe:
     try:
         return parse_recipe(amended)
     except UserError as error:
-        for section, cure in OF_THE_MACHINE.items():
-            if re.match(rf"{section}\b", str(error)):
-                raise UserError(f"resume={opened.path}: {error}: {cure} takes what there is here") from None
-        raise
+        raise _with_cure(error, opened) from None
+
+
+def _with_cure(error: UserError, opened: Opened) -> UserError:
+    """The error, and what mends it where it is about what belongs to a machine."""
+    for section, cure in OF_THE_MACHINE.items():
+        if re.search(rf"(^|unknown key ){section}\b", str(error)):
+            return UserError(f"resume={opened.path}: {error}: {cure}")
+    return error
 
 
 def changes(old: dict, new: Recipe) -> list[tuple[str, Any, Any]]:

@@ -88,3 +88,18 @@ def test_where_a_fork_cannot_use_the_gpu_one_is_spawned(monkeypatch):
     usable = [False, False]
     with Apart() as apart, pytest.raises(Failed, match="no process could be started"):
         apart(operator.add, 1, 2)
+
+
+def test_words_and_a_gpu_that_answers_nothing_tell_that_a_process_is_lost(monkeypatch):
+    assert poisons(RuntimeError("CUDA driver error: an illegal memory access was encountered"))
+    assert not poisons(RuntimeError("cuDNN status: EXECUTION_FAILED"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert not poisons(RuntimeError("cuDNN status: EXECUTION_FAILED"))
+
+    def lost():
+        raise RuntimeError("unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    assert poisons(RuntimeError("cuDNN status: EXECUTION_FAILED"))
+    assert not poisons(RuntimeError("Triton Error [CUDA]: out of memory"))

@@ -65,6 +65,11 @@ def test_the_table_names_the_best():
         (["--device", "tpu"], "--device=tpu is unknown"),
         (["--only", "longest"], "needs an NVIDIA GPU"),
         (["--only", "self_attention", "longest:tiny"], "needs an NVIDIA GPU.*leave it out"),
+        (
+            ["--recipe", "tiny", "--only", "edge_transition"],
+            r"--recipe tiny has no effect: only model-forward, .*leave it",
+        ),
+        (["--recipe", "tyni"], "recipe tyni: .*the recipes are .*tiny"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, told):
@@ -87,6 +92,35 @@ def test_what_was_measured_before_an_interruption_is_shown(monkeypatch):
     result = run("--only", "self_attention", "self_attention-train", "--length", "4", "--repeats", "1", "--json")
     assert result.exit_code == 130
     assert {row["case"] for row in json.loads(result.stdout)} == {"self_attention"}
+
+
+@pytest.mark.parametrize("during", ["_times", "_peak"])
+def test_so_is_what_was_measured_of_the_case_at_hand(monkeypatch, during):
+    real, calls = getattr(bench_run, during), []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(bench_run, during, interrupted)
+    result = run("--only", "self_attention", "--length", "4", "5", "--repeats", "1", "--json")
+    assert result.exit_code == 130
+    rows = json.loads(result.stdout)
+    assert {row["length"] for row in rows} == ({4} if during == "_times" else {4, 5})
+    assert all(row["seconds"] for row in rows)
+    assert sum(row["peak_mb"] is not None for row in rows) == (0 if during == "_times" else 1)
+
+
+def test_what_is_named_twice_is_measured_once_and_a_recipe_is_that_of_all_models(monkeypatch):
+    result = run("--only", "self_attention", "self_attention", "--length", "4", "4", "--repeats", "1", "--json")
+    assert [row["backend"] for row in json.loads(result.stdout)] == ["reference", "auto", "torch"]
+    seen = []
+    monkeypatch.setattr(bench_run, "_measured", lambda request, case, say: seen.append(case) or iter(()))
+    run("--recipe", "tiny", "--length", "4")
+    assert {"model-forward:tiny", "model-train:tiny", "sampling:tiny", "self_attention"} <= set(seen)
+    assert "model-forward" not in seen and len(seen) == len(set(seen))
 
 
 def test_what_was_measured_before_a_failure_is_shown(monkeypatch):

@@ -73,6 +73,19 @@ def test_a_wrong_answer_exits_with_one(one_operation, monkeypatch):
         assert "values off by" in result.stdout
 
 
+def test_what_was_tried_before_an_interruption_is_shown(one_operation, monkeypatch):
+    real = doctor._row
+
+    def interrupted(operation, backend, *rest):
+        if backend.name == "torch":
+            raise KeyboardInterrupt
+        return real(operation, backend, *rest)
+
+    monkeypatch.setattr(doctor, "_row", interrupted)
+    result = run()
+    assert result.exit_code == 130 and "interrupted" in result.stdout
+
+
 def test_an_unknown_device_is_one_line():
     error = run("--device", "tpu").exception
     assert isinstance(error, UserError) and "--device=tpu" in str(error)

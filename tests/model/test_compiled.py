@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import weakref
 
 import pytest
 import torch
@@ -227,6 +228,48 @@ def test_so_is_a_device_without_a_compiler(caplog):
     assert not has_compiler(mac)
     assert Compiled(int, mac, lengths_vary=True)("3") == 3
     assert "prototype" in said(caplog)[0]
+
+
+def test_running_out_of_memory_is_not_tried_again():
+    """Nor does what failed stay in memory while the call is made again for another reason."""
+    calls, held = [], []
+
+    class Large:
+        pass
+
+    def function(batch):
+        large = Large()
+        calls.append(len(calls))
+        if len(calls) == 2:
+            held.append(weakref.ref(large))
+            try:
+                raise RuntimeError("a kernel failed")
+            except RuntimeError as error:
+                raise ValueError("so the call did") from error
+        if len(calls) == 3:
+            held.append(held[0]())
+        if len(calls) == 4:
+            raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
+        return batch
+
+    compiled = Compiled(function, CPU, lengths_vary=False, backend="eager")
+    compiled.compiled = function
+    batch = noisy_batch()
+    compiled(batch)
+    compiled(batch)
+    assert calls == [0, 1, 2] and held[1] is None
+    compiled.compiled = function
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        compiled(batch)
+    assert len(calls) == 4
+
+
+def test_where_it_is_switched_off_it_does_not_claim_to_serve(caplog):
+    with torch._dynamo.config.patch(disable=True):
+        compiled = Compiled(lambda batch: batch, CPU, lengths_vary=False)
+    for _ in range(3):
+        compiled(noisy_batch())
+    assert not compiled.served and "TORCHDYNAMO_DISABLE=1 has switched it off" in said(caplog)[0]
 
 
 def test_errors_of_the_function_are_its_own(caplog):

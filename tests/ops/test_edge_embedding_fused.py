@@ -53,6 +53,28 @@ def test_compiled_it_stays_one_operator():
         torch.testing.assert_close(gradient, torch.autograd.grad(function(**given).square().sum(), node)[0])
 
 
+@interpreted
+def test_a_second_derivative_is_refused_not_taken_for_zero():
+    given = check.cast(edge_embedding.example(4, **SMALL), torch.device("cpu"), torch.float32)
+    node = given["node"].requires_grad_()
+    out = edge_embedding.function("triton")(**given)
+    with pytest.raises(RuntimeError, match="no derivative of its backward pass"):
+        torch.autograd.grad(out.square().sum(), node, create_graph=True)
+
+
+@pytest.mark.gpu
+def test_under_autocast_the_first_layer_is_float32():
+    """What the node and its share of the layer round to, were they in half precision, would show."""
+    device = torch.device(NVIDIA)
+    given = check.cast(edge_embedding.example(5, **SMALL), device, torch.float32)
+    function = edge_embedding.function("triton")
+    with torch.autocast(NVIDIA, torch.float16):
+        found = function(**given)
+    assert found.dtype == torch.float16
+    expected = edge_embedding.function("reference")(**check.cast(given, device, torch.float64, True))
+    assert (found.double() - expected).abs().max() < 3e-3 * expected.abs().max()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("widths", [{}, SMALL, {"width": 12, "num_bins": 5, "c_z": 24}, {"c_z": 96}])

@@ -174,19 +174,53 @@ def test_a_compiler_that_comes_first_has_it_tried_too(wrong_elsewhere, widths, t
     assert [(key[4], key[5]) for key in select._faults] == [(widths, True)]
 
 
-def test_running_out_of_memory_is_no_fault_of_the_backend(monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("Triton Error [CUDA]: out of memory")])
+def test_running_out_of_memory_is_no_fault_of_the_backend(monkeypatch, error):
     monkeypatch.setattr(select, "_faults", {})
     op, room = operation(OPTIONAL), [False, True]
 
     def full(**arguments):
         if not room.pop(0):
-            raise torch.OutOfMemoryError("no room")
+            raise error
         return REAL.function("torch")(**arguments)
 
     op._functions["fast"] = full
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error)):
         op.choose(call())
     assert op.choose(call()).backend == "fast"
+
+
+@pytest.mark.parametrize("group", ["auto", "fast"])
+def test_a_trial_in_a_block_that_is_made_again_is_no_part_of_the_block(monkeypatch, group):
+    """Its own backward pass must not set off the block's, nor what it keeps be counted among what the block keeps."""
+    monkeypatch.setattr(select, "_faults", {})
+    op = operation(OPTIONAL)
+    example = REAL.example(5, 1, 0, *OTHER)
+    given = {name: value.float().requires_grad_(name != "mask") for name, value in example.items()}
+    given["q"] = torch.nn.Parameter(given["q"].detach())
+
+    def block(q):
+        return op(**(given | {"q": q.tanh()}))
+
+    (expected,) = torch.autograd.grad(block(given["q"]).square().sum(), given["q"])
+    select._faults.clear()
+    with named(group):
+        out = torch.utils.checkpoint.checkpoint(block, given["q"], use_reentrant=False)
+        (found,) = torch.autograd.grad(out.square().sum(), given["q"])
+    assert list(select._faults.values()) == [None]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("group", ["auto", "fast"])
+def test_before_a_run_all_is_tried_that_longer_chains_may_ask_for(monkeypatch, group):
+    monkeypatch.setattr(select, "_faults", {})
+    op = operation(replace(OPTIONAL, shortest=200))
+    op.order = lambda call: ("fast", "torch") if call.length >= 4096 else ("torch",)
+    op._functions["fast"] = REAL.function("torch")
+    monkeypatch.setattr(select, "operations", lambda: {NAME: op})
+    with named(group):
+        select.prepare(torch.device("cpu"), torch.float32, backward=True, used=[NAME])
+    assert [(key[1], key[4], value) for key, value in select._faults.items()] == [("fast", PUBLISHED, None)]
 
 
 def test_autocast_around_a_call_is_not_around_its_trial(monkeypatch):

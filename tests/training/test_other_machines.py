@@ -11,6 +11,7 @@ from app.errors import UserError
 from app.legacy import multiflow
 from app.ops import select
 from app.training.checkpoint import load_module, open_checkpoint
+from app.training.recipe import OF_THE_MACHINE
 from app.training.run import train
 from tests.factories import tiny_module
 from tests.training import runs
@@ -84,7 +85,8 @@ def test_a_resumed_run_is_told_the_cure_and_goes_on_by_it(finished, tmp_path, ca
     with pytest.raises(UserError) as error:
         train(resume)
     assert str(error.value).startswith(f"resume={path}: {said}") and "\n" not in str(error.value)
-    assert str(error.value).endswith(f": {cure} takes what there is here") and not out.exists()
+    assert str(error.value).endswith(f": {OF_THE_MACHINE[cure.partition('=')[0]]}") and not out.exists()
+    assert OF_THE_MACHINE[cure.partition("=")[0]].startswith(f"{cure} ")
 
     capsys.readouterr()
     assert train([*resume, cure]) == 0
@@ -144,3 +146,9 @@ def test_a_run_keeps_what_it_was_computed_with(finished):
     assert told["versions"]["torch"] == torch.__version__ and told["environment"]["matmul_precision"] == "highest"
     assert told["kernels"]["took"]["invariant_point_attention"] == ["reference"]
     assert told["kernels"]["asked_for"]["edge_transition"] == "auto"
+
+
+def test_a_key_of_a_section_that_is_none_is_told_the_cure(finished, tmp_path):
+    path = changed(finished, tmp_path / "a.ckpt", kernels="fast")
+    with pytest.raises(UserError, match=r"resume=.*a\.ckpt: .*kernels is a value.*: kernels=auto takes"):
+        train([f"resume={path}", "trainer.max_steps=2", "kernels.self_attention=torch", f"out={tmp_path / 'out'}"])
