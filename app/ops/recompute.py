@@ -40,8 +40,10 @@ class Sliced:
     def gradients(
         self, grad: Tensor, rows: int, split: Sequence[Tensor], whole: Sequence[Tensor], wanted: Sequence[bool]
     ) -> list[Tensor]:
-        """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result; called in a
-        backward pass. Raises RuntimeError where these are to have gradients themselves, which would be taken for 0."""
+        """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result.
+
+        For backward passes. Raises RuntimeError where they are to have gradients themselves, which would be taken for 0.
+        """
         if torch.is_grad_enabled():
             raise RuntimeError(f"{self.function.__name__}: there is no derivative of its backward pass")
         return self._backward(grad, rows, list(split), list(whole), list(wanted))
