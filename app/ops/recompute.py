@@ -42,7 +42,7 @@ class Sliced:
     ) -> list[Tensor]:
         """Those with respect to the tensors in `split` and `whole` that are wanted, from that of the result.
 
-        For backward passes. Raises RuntimeError where they are to have gradients themselves, which would be taken for 0.
+        For backward passes. Raises RuntimeError where these are to have gradients as well, which would be taken for 0.
         """
         if torch.is_grad_enabled():
             raise RuntimeError(f"{self.function.__name__}: there is no derivative of its backward pass")
