@@ -98,6 +98,11 @@ def compile_in_place(module: nn.Module, device: torch.device, **how: Any) -> Non
     module._compiled_call_impl = Compiled(module._call_impl, device, lengths_vary=True, **how)
 
 
+def has_served(module: nn.Module) -> bool:
+    """Whether any call of a module went through the compiler, by `compile_in_place`."""
+    return isinstance(module._compiled_call_impl, Compiled) and module._compiled_call_impl.served
+
+
 @contextmanager
 def _at_once() -> Iterator[None]:
     """Both passes are compiled in the forward pass, where torch can; a limit that is reached is an error."""

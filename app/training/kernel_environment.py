@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from app import environment
 from app.environment import EnvironmentSettings
+from app.model.compiled import has_served
 from app.ops import account, select
 from app.ops.settings import KernelSettings
 from app.phase import Phase, Phased
@@ -74,6 +75,7 @@ class KernelEnvironment(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = False
+        self._keep(trainer, module)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = False
@@ -86,7 +88,8 @@ class KernelEnvironment(Callback):
     def _keep(self, trainer: Trainer, module: LightningModule) -> None:
         if self.folder is not None:
             told = {"device": str(module.device), "precision": str(trainer.precision), "versions": account.versions()}
-            self.folder.tell(told | {"environment": environment.report(), "kernels": account.kernels()})
+            told |= {"environment": environment.report(), "kernels": account.kernels()}
+            self.folder.tell(told | {"compiled": has_served(module.model)})
 
     def _end(self, module: LightningModule) -> None:
         self.phase.is_training = False

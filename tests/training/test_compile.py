@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+import yaml
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
 
@@ -27,6 +28,10 @@ def run(folder, name, *more):
     return folder / name
 
 
+def machine(folder) -> dict:
+    return yaml.safe_load((folder / "machine.yaml").read_text())
+
+
 def broken(graph, inputs):
     raise RuntimeError("no C++ compiler")
 
@@ -45,6 +50,7 @@ def test_a_run_whose_compiler_is_broken_is_the_run_without(backend, tmp_path, mo
     said = capsys.readouterr()
     assert (said.out + said.err).count("torch.compile does not work here") == 1
     assert_same_weights(run(tmp_path, "plain"), compiled)
+    assert machine(compiled)["compiled"] is False
 
 
 @pytest.mark.slow
@@ -55,6 +61,7 @@ def test_checkpoints_do_not_tell_and_a_run_goes_on_either_way(tmp_path, monkeypa
     said = capsys.readouterr().out
     assert "does not work" not in said
     assert said.count("compile=true: compiling the network") == 1
+    assert [machine(out)["compiled"] for out in (plain, compiled)] == [False, True]
     assert list(runs.weights(plain)) == list(runs.weights(compiled))
     for name, value in runs.weights(plain).items():
         torch.testing.assert_close(runs.weights(compiled)[name], value, atol=1e-4, rtol=0)
