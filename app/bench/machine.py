@@ -2,17 +2,13 @@
 
 import os
 import platform
-from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from app import __version__, environment
 from app.devices import MPS, NVIDIA
-from app.ops import select
-
-_BASE = ("numpy", "transformers", "faesm")
+from app.ops import account, select
 
 
 def describe(device: torch.device, named: str = "default") -> dict[str, str]:
@@ -26,7 +22,8 @@ def describe(device: torch.device, named: str = "default") -> dict[str, str]:
         )
     about["python"] = f"{platform.python_version()}, trunkline {__version__}"
     about["torch"] = f"{torch.__version__}, {_threads(device)}"
-    about["packages"] = ", ".join(f"{name} {version}" for name, version in _versions())
+    installed = account.packages().items()
+    about["packages"] = ", ".join(f"{name} {version or 'not installed'}" for name, version in installed)
     about["kernels"] = str(select.settings()).replace("'", "")
     about["environment"] = ", ".join([named, *(f"{name}={value}" for name, value in environment.report().items())])
     about["precision"] = (
@@ -50,14 +47,3 @@ def _threads(device: torch.device) -> str:
         return "Metal"
     bfloat16 = "bfloat16 in hardware" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "bfloat16 emulated"
     return f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {bfloat16}"
-
-
-def _versions() -> Iterable[tuple[str, str]]:
-    packages = {
-        name for one in select.operations().values() for backend in one.backends.values() for name in backend.packages
-    }
-    for name in sorted({*packages, *_BASE}):
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield name, "not installed"

@@ -9,7 +9,7 @@ import torch
 from app import __version__
 from app.ops import select
 
-_OF_LANGUAGE_MODELS = ("faesm", "transformers")
+_BASE = ("faesm", "numpy", "transformers")
 
 
 def kernels() -> dict[str, Any]:
@@ -23,16 +23,23 @@ def kernels() -> dict[str, Any]:
     return {"asked_for": select.settings().model_dump(), "took": took, "matmul_precision": precision}
 
 
-def versions() -> dict[str, str]:
-    """Trunkline's, Python's, torch's, and those of the packages of kernels that are installed. Imports none of them."""
-    found = {"trunkline": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+def packages() -> dict[str, str | None]:
+    """Versions of what kernels and language models rest on; None: not installed. Imports none of them."""
     backends = [backend for operation in select.operations().values() for backend in operation.backends.values()]
-    for name in sorted({name for backend in backends for name in backend.packages} | {*_OF_LANGUAGE_MODELS}):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: _version(name) for name in sorted({*_BASE, *(name for one in backends for name in one.packages)})}
+
+
+def versions() -> dict[str, str]:
+    """Trunkline's, Python's, torch's, and those of `packages` that are installed."""
+    found = {"trunkline": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    return found | {name: version for name, version in packages().items() if version is not None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def versions_in_words() -> str:

@@ -44,8 +44,7 @@ class Sliced:
 
         For backward passes. Raises RuntimeError where these are to have gradients as well, which would be taken for 0.
         """
-        if torch.is_grad_enabled():
-            raise RuntimeError(f"{self.function.__name__}: there is no derivative of its backward pass")
+        _refuse_derivative(self.function)
         return self._backward(grad, rows, list(split), list(whole), list(wanted))
 
 
@@ -107,8 +106,7 @@ def _operators(function: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], 
     def gradients(ctx, grad):
         given, wanted = list(ctx.saved_tensors), [*ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
         split, whole = given[: ctx.num_split], given[ctx.num_split :]
-        if torch.is_grad_enabled():  # asked for a derivative of this, which would be taken for 0
-            raise RuntimeError(f"{function.__name__}: there is no derivative of its backward pass")
+        _refuse_derivative(function)
         made = iter(backward_operator(grad, ctx.rows, split, whole, wanted))
         found = [next(made) if wants else None for wants in wanted]
         return None, found[: ctx.num_split], found[ctx.num_split :]
@@ -116,6 +114,12 @@ def _operators(function: Callable[..., Tensor]) -> tuple[Callable[..., Tensor], 
     forward.register_autograd(gradients, setup_context=keep)
     backward_operator = getattr(torch.ops.trunkline, backward_name)
     return forward, backward_operator
+
+
+def _refuse_derivative(function: Callable[..., Tensor]) -> None:
+    """Raises RuntimeError in a backward pass that is to be differentiated: its operator has no derivative."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{function.__name__}: there is no derivative of its backward pass")
 
 
 def _backward(
