@@ -12,6 +12,7 @@ from torch import Tensor
 from app.errors import UserError
 
 CPU, MPS, NVIDIA = "cpu", "mps", "cuda"  # types of torch's devices
+_WITH_AUTOCAST = (CPU, MPS, NVIDIA)  # torch has a function that tells, which its compiler cannot look into before 2.12
 
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -40,12 +41,12 @@ def full_precision(device: torch.device | str) -> AbstractContextManager:
     Inputs already cast down (bf16) have to be cast up by the caller. A device without autocast (meta) needs nothing.
     """
     kind = torch.device(device).type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    return torch.autocast(kind, enabled=False) if kind in _WITH_AUTOCAST else nullcontext()
 
 
 def under_autocast(device: torch.device) -> bool:
     """Whether autocast is on there, so that operations bring their inputs to one type by themselves."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return device.type in _WITH_AUTOCAST and torch.is_autocast_enabled(device.type)
 
 
 def compute_dtype(tensor: torch.Tensor) -> torch.dtype:

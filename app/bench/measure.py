@@ -46,7 +46,8 @@ def times(point: Point, backends: Sequence[str], repeats: int) -> list[Timed]:
     del judged
     _release(point)
     calls = {name: partial(_by, name, job.run, name) for name, one in found.items() if one.fault is None}
-    seconds = {name: job.seconds(name, taken) for name, taken in medians(calls, point.torch_device, repeats).items()}
+    taken = medians(calls, point.torch_device, repeats, job.queued)
+    seconds = {name: job.seconds(name, each) for name, each in taken.items()}
     _release(point)
     return [
         replace(one, batch=job.batch(name), seconds=seconds[name]) if name in seconds else one

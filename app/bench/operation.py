@@ -66,6 +66,7 @@ def job(operation: Operation, backward: bool, point: Point) -> Job:
         error=largest_share_of_each,
         refuses=lambda backend: None if backend == AUTO else operation.backends[backend].refuses(call),
         batch=lambda backend: point.size,
+        queued=True,
     )
 
 

@@ -92,7 +92,7 @@ def seconds(operation: str, names: Sequence[str], device: str, dtype: str, lengt
             found[name] = f"failed: {told(error)}"
         else:
             calls[name] = call
-    return found | (medians(calls, where, REPEATS) if calls else {})
+    return found | (medians(calls, where, REPEATS, queued=True) if calls else {})
 
 
 def _in_words(errors: Errors) -> str:

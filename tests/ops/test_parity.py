@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from app.devices import NVIDIA
 from app.ops import select
@@ -134,6 +135,42 @@ def test_strided_arguments_under_the_interpreter(name, dtype, layout):
 def test_strided_arguments_on_a_gpu(name, backend, dtype, layout):
     length = max(33, HERE[name].backends[backend].shortest)
     hold(name, backend, dtype, NVIDIA, HERE[name].example(length, batch=2), layout)
+
+
+# In a block whose activations are made again in the backward pass
+
+
+def remade(name: str, backend: str, dtype: torch.dtype, device: str, example: dict) -> None:
+    function = HERE[name].function(backend)
+    given = cast(example, torch.device(device), dtype)
+    found = run(lambda **leaves: checkpoint(function, use_reentrant=False, **leaves), given)
+    expected = run(function, given)
+    bound = BOUNDS[dtype]  # atomic sums differ from run to run
+    torch.testing.assert_close(found.outputs, expected.outputs, rtol=bound, atol=bound)
+    torch.testing.assert_close(found.gradients, expected.gradients, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize(("name", "backend"), [case[:2] for case in ON_CPU if case[2] == torch.float32])
+def test_with_activations_made_again(name, backend):
+    remade(name, backend, torch.float32, "cpu", HERE[name].example(5, batch=2))
+
+
+@interpreter
+@pytest.mark.usefixtures("large_tiles")
+@pytest.mark.parametrize("name", NARROW)
+def test_with_activations_made_again_under_the_interpreter(name):
+    remade(name, "triton", torch.float32, "cpu", HERE[name].example(5, batch=2, **NARROW[name]))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "backend"), [case[:2] for case in ON_GPU if case[2] == torch.bfloat16 and case[1] != JUDGE]
+)
+def test_with_activations_made_again_on_a_gpu(name, backend):
+    one = HERE[name].backends[backend]
+    if reason := one.absent():
+        pytest.skip(reason)
+    remade(name, backend, torch.bfloat16, NVIDIA, HERE[name].example(max(33, one.shortest), batch=2))
 
 
 # Far from the origin

@@ -32,8 +32,9 @@ def edge_embedding(
 ) -> Tensor:
     """As the reference. The first layer and the LayerNorm are float32 under any autocast."""
     parts = shares(node, relative, trans, num_bins, chain_idx, diffuse_mask, first)
+    mask = mask.to(compute_dtype(node))
     with full_precision(node.device):
-        return embed_pairs(*parts.arguments(mask.to(compute_dtype(node)), second, last, norm))
+        return embed_pairs(*parts.arguments(mask, second, last, norm))
 
 
 @torch.library.custom_op("trunkline::embed_pairs", mutates_args=())
@@ -86,7 +87,8 @@ def _keep(ctx, inputs, output):
 
 
 def _gradients(ctx, grad):
-    mine, shared = ctx.saved_tensors[: ctx.num_mine], ctx.saved_tensors[ctx.num_mine :]
+    kept = ctx.saved_tensors  # which a checkpoint gives once
+    mine, shared = kept[: ctx.num_mine], kept[ctx.num_mine :]
     wanted = [*ctx.needs_input_grad[0], *ctx.needs_input_grad[1]]
     rows = rows_within(LARGEST_ON_GPU, shared[0].numel())
     made = iter(gathered.edges.gradients(grad, rows, mine, shared, wanted))

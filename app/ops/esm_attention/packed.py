@@ -24,6 +24,7 @@ def esm_attention(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tens
             return _equal(q, k, v, len(sequences.lengths))
         if varlen_attn is not None and runs_flash_attention(q.device, v.dtype):
             longest = sequences.longest
+            q, k, v = (x.contiguous() for x in (q, k, v))
             return varlen_attn(q, k, v, sequences.starts, sequences.starts, longest, longest)
         each = zip(*(x.split(sequences.lengths) for x in (q, k, v)), strict=True)
         return torch.cat([_equal(*one, 1) for one in each] or [v])  # v: without any sequence, of no token

@@ -42,7 +42,7 @@ def limit(call: Call) -> str | None:
         return f"takes up to {most} heads in {str(call.dtype).removeprefix('torch.')}, not {heads}"
     if c_z % 16 or c_z > 256:
         return f"takes a multiple of 16 up to 256 as c_z, not {c_z}"
-    if widest := max((x for x in (width + 3 * qk_points, width + 3 * v_points) if x > 64), default=0):
+    if (widest := width + 3 * max(qk_points, v_points)) > 64:
         return f"takes heads up to 64 wide with their points' coordinates, not {widest}"
     return None
 

@@ -212,7 +212,8 @@ def _keep(ctx, inputs, output):
 
 
 def _gradients(ctx, *gradients):
-    given, kept = list(ctx.saved_tensors[:13]), list(ctx.saved_tensors[13:])
+    saved = list(ctx.saved_tensors)  # which a checkpoint gives once
+    given, kept = saved[:13], saved[13:]
     pairs = zip(gradients, kept[:3], strict=False)
     outputs = [torch.zeros_like(out) if gradient is None else gradient for gradient, out in pairs]
     return *_backward(given, kept, outputs), None

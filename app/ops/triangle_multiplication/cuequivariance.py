@@ -24,10 +24,10 @@ def triangle_multiplication(
     autocast = under_autocast(device)
     narrow = torch.get_autocast_dtype(device.type) if autocast else dtype
     norms = [x if autocast else x.to(dtype) for x in (*norm_in, *norm_out)]
-    p_in, g_in, p_out, g_out = (x.to(narrow) for x in (p_in, g_in, p_out, g_out))
+    p_in, g_in, p_out, g_out = (x.to(narrow).contiguous() for x in (p_in, g_in, p_out, g_out))
     with current(device):
-        return cuequivariance_torch.triangle_multiplicative_update(
-            edge,
+        out = cuequivariance_torch.triangle_multiplicative_update(
+            edge.contiguous(),
             direction=direction,
             mask=mask.to(narrow),
             norm_in_weight=norms[0],
@@ -39,3 +39,16 @@ def triangle_multiplication(
             p_out_weight=p_out,
             g_out_weight=g_out,
         )
+    return _WithWholeGradient.apply(out)
+
+
+class _WithWholeGradient(torch.autograd.Function):
+    """The same. The package's backward pass reads its gradient as if it lay together in memory."""
+
+    @staticmethod
+    def forward(ctx, out: Tensor) -> Tensor:
+        return out.view_as(out)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
