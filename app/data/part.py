@@ -26,7 +26,8 @@ class Part:
     def __init__(self, whole: Whole, indices: np.ndarray, clusters: np.ndarray | None = None):
         """indices: [examples] in `whole`. clusters: [examples], where one of each is to be drawn."""
         self.whole, self._indices, self._clusters = whole, indices, clusters
-        self.names = Strings.pack(whole.names[index] for index in indices.tolist())
+        names = whole.names if isinstance(whole.names, Strings) else Strings.pack(whole.names)
+        self.names = names.select(indices)
         self.lengths = np.asarray(whole.lengths)[indices]
         if hasattr(whole, "augment"):
             self.augment = whole.augment

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ class ValidationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fraction: Literal["auto"] | float = Field(0.0, ge=0, lt=1)  # of the examples; auto: see `AUTO_FRACTION`
+    fraction: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the examples; auto: see `AUTO_FRACTION`
     hold_out: tuple[str, ...] = ()  # examples or entries whose clusters are held out as well
     seed: int = Field(0, ge=0)  # of the choice of clusters
 
@@ -45,7 +45,8 @@ def split(
     known = np.flatnonzero(clusters >= 0)
     if len(known) < len(clusters):
         log.info("%d examples are in no cluster and left out", len(clusters) - len(known))
-    held = held_out([whole.names[index] for index in known.tolist()], clusters[known], settings)
+    names = list(whole.names)
+    held = held_out([names[index] for index in known.tolist()], clusters[known], settings)
     training, validation = (
         Part(whole, side, None if drawn_from is None else drawn_from[side]) for side in (known[~held], known[held])
     )
@@ -66,7 +67,8 @@ def held_out(names: Sequence[str], clusters: np.ndarray, settings: ValidationSet
     """
     _, of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     chosen = np.zeros(len(sizes), dtype=bool)
-    chosen[_clusters_of(settings.hold_out, names, of)] = True
+    if settings.hold_out:
+        chosen[_clusters_of(settings.hold_out, names, of)] = True
     fraction = settings.fraction
     if fraction == "auto":
         fraction = AUTO_FRACTION if len(sizes) >= AUTO_CLUSTERS else 0.0

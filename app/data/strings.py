@@ -28,6 +28,14 @@ class Strings(Sequence[str]):
         text = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
         return cls(torch.from_numpy(text), torch.from_numpy(ends))
 
+    def select(self, indices: np.ndarray) -> Strings:
+        """Those at `indices` [n] int64, in that order."""
+        ends = self.ends.numpy()
+        lengths = np.diff(ends, prepend=0)[indices]
+        new_ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(ends[indices] - new_ends, lengths)
+        return Strings(self.text[torch.from_numpy(places)], torch.from_numpy(new_ends))
+
     def __len__(self) -> int:
         return len(self.ends)
 

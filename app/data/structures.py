@@ -74,7 +74,7 @@ def survey(settings: StructuresSettings, show_progress: bool = True) -> Survey:
     faults, reasons = _faults(index, settings)
     filtered = [(names[row], reasons[faults[row]]) for row in np.flatnonzero(faults >= 0).tolist()]
     used = np.flatnonzero(faults < 0)
-    in_use = Strings.pack(names[row] for row in used.tolist())
+    in_use = Strings.pack(names).select(used)
     return Survey(found.root, index, torch.from_numpy(used), in_use, unreadable, filtered, notes, found.other_files)
 
 
