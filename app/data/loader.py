@@ -48,14 +48,15 @@ class ResumableLoader:
         self.position = position
         self.waited = 0.0
         self.dropped: dict[str, str] = {}
+        workers = settings.workers(len(dataset.names))
         self._loader = DataLoader(
             Examples(dataset, settings.seed),
             batch_sampler=_Keys(self),
             collate_fn=_as_it_is,
-            num_workers=settings.num_workers,
-            persistent_workers=settings.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             # forking a process that has touched Metal crashes it
-            multiprocessing_context="spawn" if settings.num_workers > 0 and sys.platform == "darwin" else None,
+            multiprocessing_context="spawn" if workers > 0 and sys.platform == "darwin" else None,
             worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # its own: torch would draw from the global one at every epoch
         )

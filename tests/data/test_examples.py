@@ -130,6 +130,12 @@ def test_good_features_pass():
         refuse_unusable(features(7), 8)
 
 
+def test_workers_are_started_where_there_is_much_to_read():
+    by_data = LoaderSettings(num_workers=None)
+    assert (by_data.workers(999), by_data.workers(1000)) == (0, 2)
+    assert LoaderSettings().workers(10**6) == 0 and LoaderSettings(num_workers=5).workers(1) == 5
+
+
 def test_a_batch_is_ready_before_it_is_needed():
     """Two workers read for as long as a step takes, and yet steps only wait for the first batch."""
     many = type("Many", (Brittle,), {"lengths": (50,) * 24, "names": tuple(f"x{n}" for n in range(24)), "draw": _all})

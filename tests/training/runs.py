@@ -44,7 +44,6 @@ def data(folder: Path) -> list[str]:
         "data.workers=1",
         "data.min_length=4",
         "data.loader.max_batch_size=2",
-        "data.loader.num_workers=0",
     ]
 
 
