@@ -1,8 +1,10 @@
 """From a recipe's data section to batches."""
 
+import sys
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +15,7 @@ from app.data.examples import Examples
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.data.multiflow_settings import MultiflowSettings
+from app.data.part import Part
 from app.errors import UserError
 from tests.data.made_multiflow import row, write
 
@@ -145,3 +148,57 @@ def test_data_set_is_built_once(monkeypatch):
     data.setup("fit")
     assert data.batches_per_epoch() == 4 and data.batches_per_epoch(world_size=3) == 2
     assert built == [{"flavour": "salt"}]
+
+
+class Halves(Brittle):
+    """The first three are trained on, the last two held out; one of each is broken, and a file was not readable."""
+
+    unreadable = (("empty", "empty.cif: no atoms"),)
+
+    def __init__(self, _values):
+        super().__init__(broken={1, 4})
+
+    def split(self):
+        return Part(self, np.arange(3)), Part(self, np.arange(3, 5))
+
+
+class Both(lightning.LightningModule):
+    """Writes down what it validates on, and at the end what the data module dropped."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.weight = folder, torch.nn.Parameter(torch.ones(()))
+
+    def training_step(self, batch, _):
+        assert set(batch.names) <= {"a", "c"}, "what is held out takes nobody's place"
+        return self.weight * batch.trans_1.mean()
+
+    def validation_step(self, batch, _):
+        with (self.folder / f"validated-{self.global_rank}").open("a") as file:
+            file.write(f"{','.join(batch.names)} {batch.trans_1.sum():.0f}\n")
+
+    def on_train_end(self):
+        dropped = self.trainer.datamodule.dropped_examples()
+        (self.folder / f"dropped-{self.global_rank}").write_text(repr(dict(sorted(dropped.items()))))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_training_and_validation_count_what_they_drop_on_all_ranks(tmp_path, monkeypatch, ranks):
+    if ranks > 1 and not (torch.distributed.is_available() and sys.platform == "linux"):
+        pytest.skip("forks two processes")
+    monkeypatch.setitem(datamodule.KINDS, "halves", Halves)
+    data = ProteinDataModule({"kind": "halves", "loader": {"max_batch_size": 1, "num_workers": 1}})
+    lightning.Trainer(
+        accelerator="cpu", devices=ranks, strategy="ddp_fork" if ranks > 1 else "auto", max_epochs=3, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    ).fit(Both(tmp_path), data)  # fmt: skip
+    for rank in range(ranks):
+        expected = {"b": "b.pkl: broken", "e": "e.pkl: broken", "empty": "empty.cif: no atoms"}
+        assert (tmp_path / f"dropped-{rank}").read_text() == repr(expected)
+        validated = (tmp_path / f"validated-{rank}").read_text().splitlines()
+        per_epoch = 2 // ranks
+        epochs = [validated[-per_epoch * epoch :][:per_epoch] for epoch in (3, 2, 1)]
+        assert epochs[0] == epochs[1] == epochs[2] and {line.split()[0] for line in validated} == {"d"}
