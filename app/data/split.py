@@ -50,10 +50,11 @@ def split(
     training, validation = (
         Part(whole, side, None if drawn_from is None else drawn_from[side]) for side in (known[~held], known[held])
     )
+    kinds, kinds_held = (len(np.unique(clusters[known[side]])) for side in (~held, held))
     if not len(validation):
+        log.info("nothing is held out of %d clusters; data.validation.fraction=0.1 asks for it", kinds)
         return training, None
-    sizes = [f"{side.sum()} examples in {len(np.unique(clusters[known[side]]))} clusters" for side in (held, ~held)]
-    log.info("validation holds out %s; training has %s", *sizes)
+    log.info("clusters: %d trained on, %d held out (%d examples)", kinds, kinds_held, len(validation))
     return training, validation
 
 
@@ -72,8 +73,6 @@ def held_out(names: Sequence[str], clusters: np.ndarray, settings: ValidationSet
     fraction = settings.fraction
     if fraction == "auto":
         fraction = AUTO_FRACTION if len(sizes) >= AUTO_CLUSTERS else 0.0
-        if not fraction:
-            log.info("validation: none, of only %d clusters; data.validation.fraction=0.1 asks for it", len(sizes))
     if fraction > 0 and len(sizes) < 2:
         raise UserError(
             f"data.validation.fraction={fraction:g}: the {len(names)} examples are all of one cluster, so none that is"
@@ -87,7 +86,7 @@ def held_out(names: Sequence[str], clusters: np.ndarray, settings: ValidationSet
                 chosen[cluster], left = True, left - sizes[cluster]
         if not chosen.any():
             chosen[min(order, key=lambda cluster: sizes[cluster])] = True
-    if chosen.all():
+    if chosen.all() and len(chosen):
         raise UserError("data.validation: holds out every cluster, so nothing is left to train on; hold out fewer")
     return chosen[of]
 

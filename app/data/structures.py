@@ -137,10 +137,10 @@ class StructureDataset:
 
     def _clusters(self, found: Survey) -> np.ndarray | None:
         settings = self.settings
-        if settings.sample_by == "chain" and not settings.validation.is_on(len(self)):
-            return None
         if settings.clusters is not None:
             return clusters_of_file(settings.clusters, self.names)
+        if settings.sample_by == "chain" and not settings.validation.is_on(len(self)):
+            return None
         return clusters_of_sequences(found.sequences(), settings.likeness, _job(settings).cache_dir)
 
     def _load(self, source: int) -> dict[str, Tensor]:

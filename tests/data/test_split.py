@@ -161,6 +161,7 @@ def test_a_folder_by_a_cluster_file(folder):
     data = prepared(folder, clusters=str(folder / "given"), validation={"hold_out": ["f5m0"]})
     assert set(data.held_out.names) == {"f0m0_A", "f5m0_A"}
     assert set(data.dataset.names) == {"f1m0_A", "f2m0_A", "f2m1_A"}, "those in no cluster are left out"
+    assert len(prepared(folder, clusters=str(folder / "given")).dataset) == 5
 
 
 def test_multiflow_by_its_cluster_file(tmp_path):
@@ -191,6 +192,13 @@ def test_multiflow_without_clusters_says_how_to_make_them(tmp_path):
     module = ProteinDataModule({"kind": "multiflow", "path": str(folder), "validation": {"fraction": 0.1}})
     with pytest.raises(UserError, match=r"no cluster file.*python -m app data cluster .* --to .*pdb.clusters"):
         module.setup()
+
+
+def test_where_the_filters_leave_nothing_that_is_what_is_said(tmp_path):
+    folder = made_multiflow.write(tmp_path, [made_multiflow.row("1aaa")], **{"pdb.clusters": "1AAB_A"})
+    module = ProteinDataModule({"kind": "multiflow", "path": str(folder), "validation": {"fraction": "auto"}})
+    with pytest.raises(UserError, match="no usable example"):
+        module.batches_per_epoch()
 
 
 def test_the_demo_set_has_its_held_out_chains():
