@@ -9,7 +9,7 @@ from torch import distributed
 
 from app.config.validate import parse
 from app.data.batching import LengthBatchSampler
-from app.data.examples import ProteinDataset
+from app.data.examples import Dropped, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
@@ -73,6 +73,7 @@ class ProteinDataModule(LightningDataModule):
         self.dataset: ProteinDataset | None = None  # to train on
         self.held_out: ProteinDataset | None = None
         self._unreadable: dict[str, str] = {}
+        self._dropped = Dropped()
         self._training: ResumableLoader | None = None
         self._validation: ResumableLoader | None = None
 
@@ -112,19 +113,19 @@ class ProteinDataModule(LightningDataModule):
 
     def dropped_examples(self) -> dict[str, str]:
         """(name -> reason) of the files and examples that could not be used so far, in training and in validation, on
-        all ranks; to be called on all of them."""
-        dropped = dict(self._unreadable)
-        for loader in (self._training, self._validation):
-            dropped |= loader.dropped if loader is not None else {}
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return dropped
-        everyones: list[dict[str, str]] = [{}] * distributed.get_world_size()
-        distributed.all_gather_object(everyones, dropped)
-        return {name: reason for one in everyones for name, reason in one.items()}
+        all ranks; to be called on all of them. What only others met is logged here as well."""
+        if distributed.is_available() and distributed.is_initialized():
+            everyones: list[dict[str, str]] = [{}] * distributed.get_world_size()
+            distributed.all_gather_object(everyones, dict(self._dropped))
+            for one in everyones:
+                self._dropped.note(one)
+        return {**self._unreadable, **self._dropped}
 
     def _loader(self, dataset: ProteinDataset, position: Callable[[], tuple[int, int]]) -> ResumableLoader:
         trainer = self.trainer
-        return ResumableLoader(dataset, self.loader_settings, position, trainer.global_rank, trainer.world_size)
+        return ResumableLoader(
+            dataset, self.loader_settings, position, trainer.global_rank, trainer.world_size, self._dropped
+        )
 
     def _position(self) -> tuple[int, int]:
         """(batches that went into the weights since the run began, batches of the present epoch)."""

@@ -1,6 +1,7 @@
 """The data set as the processes that read it see it: what cannot be used gives way, and is reported."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from app.chem.residues import NUM_TOKENS
 from app.data.batching import collate
 from app.errors import UserError
 from app.types import ProteinBatch
+
+log = logging.getLogger(__name__)
 
 
 class ProteinDataset(Protocol):
@@ -34,6 +37,17 @@ class ProteinDataset(Protocol):
 class Read(NamedTuple):
     batch: ProteinBatch
     dropped: dict[str, str]  # name -> reason of what was found unusable in reading it
+
+
+class Dropped(dict[str, str]):
+    """Name -> reason of the examples that could not be used."""
+
+    def note(self, found: Mapping[str, str]) -> None:
+        """Add them, and log those that are new."""
+        for name, reason in found.items():
+            if name not in self:
+                self[name] = reason
+                log.warning("dropped %s: %s", name, reason)
 
 
 class Examples(Dataset):

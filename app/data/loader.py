@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from app.data.batching import LengthBatchSampler
-from app.data.examples import Examples, ProteinDataset, Read
+from app.data.examples import Dropped, Examples, ProteinDataset, Read
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
 from app.types import ProteinBatch
@@ -32,8 +32,8 @@ class ResumableLoader:
 
     `len` is that of the whole epoch, as Lightning expects also when it resumes in the middle of one.
 
-    waited: seconds that batches were waited for. dropped: name -> reason of the examples that could not be used, each
-    logged when it was first met, whichever process met it.
+    waited: seconds that batches were waited for. dropped: the examples that could not be used, each logged when it was
+    first met, whichever process met it; loaders may share one.
     """
 
     def __init__(
@@ -43,11 +43,12 @@ class ResumableLoader:
         position: Callable[[], tuple[int, int]],
         rank: int = 0,
         world_size: int = 1,
+        dropped: Dropped | None = None,
     ):
         self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size)
         self.position = position
         self.waited = 0.0
-        self.dropped: dict[str, str] = {}
+        self.dropped = Dropped() if dropped is None else dropped
         workers = settings.workers(len(dataset.names))
         self._loader = DataLoader(
             Examples(dataset, settings.seed),
@@ -76,14 +77,8 @@ class ResumableLoader:
             except UserError as error:  # from a worker it comes with that one's traceback
                 raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
             self.waited += time.perf_counter() - began
-            self._note(read.dropped)
+            self.dropped.note(read.dropped)
             yield read.batch
-
-    def _note(self, dropped: dict[str, str]) -> None:
-        for name, reason in dropped.items():
-            if name not in self.dropped:
-                self.dropped[name] = reason
-                log.warning("dropped %s: %s", name, reason)
 
     def close(self) -> None:
         """End the workers."""
@@ -95,7 +90,7 @@ class ResumableLoader:
         return {"batches": self.batches.fingerprint(), "dropped": dict(self.dropped)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.dropped |= state.get("dropped", {})
+        self.dropped.update(state.get("dropped", {}))
         if state.get("batches") != self.batches.fingerprint() and self.batches.rank == 0:
             log.warning(
                 "the data, their loader settings or the number of devices differ from the checkpoint's: training goes"

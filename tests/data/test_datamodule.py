@@ -1,5 +1,6 @@
 """From a recipe's data section to batches."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -169,6 +170,10 @@ class Both(lightning.LightningModule):
         super().__init__()
         self.folder, self.weight = folder, torch.nn.Parameter(torch.ones(()))
 
+    def on_fit_start(self):
+        self.log_file = logging.FileHandler(self.folder / f"log-{self.global_rank}")
+        logging.getLogger("app.data.examples").addHandler(self.log_file)
+
     def training_step(self, batch, _):
         assert set(batch.names) <= {"a", "c"}, "what is held out takes nobody's place"
         return self.weight * batch.trans_1.mean()
@@ -180,6 +185,7 @@ class Both(lightning.LightningModule):
     def on_train_end(self):
         dropped = self.trainer.datamodule.dropped_examples()
         (self.folder / f"dropped-{self.global_rank}").write_text(repr(dict(sorted(dropped.items()))))
+        logging.getLogger("app.data.examples").removeHandler(self.log_file)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
@@ -195,6 +201,8 @@ def test_training_and_validation_count_what_they_drop_on_all_ranks(tmp_path, mon
         accelerator="cpu", devices=ranks, strategy="ddp_fork" if ranks > 1 else "auto", max_epochs=3, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     ).fit(Both(tmp_path), data)  # fmt: skip
+    told = (tmp_path / "log-0").read_text().splitlines()
+    assert sorted(told) == ["dropped b: b.pkl: broken", "dropped e: e.pkl: broken"], "each once, by the first rank"
     for rank in range(ranks):
         expected = {"b": "b.pkl: broken", "e": "e.pkl: broken", "empty": "empty.cif: no atoms"}
         assert (tmp_path / f"dropped-{rank}").read_text() == repr(expected)
