@@ -1,7 +1,9 @@
 """The structure files of a folder, and what tells that one of them has changed."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,10 @@ class Found:
     names: list[str]  # of the structure files, relative to `root`, in order
     stamps: np.ndarray  # [files, 3] int64: size in bytes, times of the last change of content and of inode in ns
     other_files: int  # that are no structures by their suffix
+
+    def take(self, places: Sequence[int]) -> Found:
+        """The files at these places alone."""
+        return Found(self.root, [self.names[place] for place in places], self.stamps[places], self.other_files)
 
     def paths(self) -> list[Path]:
         return [self.root / name for name in self.names]

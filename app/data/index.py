@@ -28,6 +28,7 @@ _SETTLED = 2_000_000_000
 """Nanoseconds that a file must have been left alone to be believed: a change within the clock's grain is not seen."""
 
 _BETWEEN_NOTES = "\n"
+_OF_FILES = ("files", "stamps", "keys", "errors", "notes")
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def open_index(found: Found, job: Job, processes: int, show_progress: bool = Tru
     if old is not None and len(believed) == len(found.names) == len(old.files):
         return old
     began = time.time_ns()
-    paths = [path for path, name in zip(found.paths(), found.names, strict=True) if name not in believed]
-    made = iter(prepare_all(paths, job, processes, show_progress) if paths else [])
-    known = _prepared(old, set(believed.values())) if old is not None else {}
-    prepared = [known[believed[name]] if name in believed else next(made) for name in found.names]
-    index = _pack(found, prepared, began)
+    changed = found.take([place for place, name in enumerate(found.names) if name not in believed])
+    made = prepare_all(changed.paths(), job, processes, show_progress) if changed.names else []
+    index = _pack(changed, made, began)
+    if believed:
+        index = _merged(old, believed, index, found.names)
     try:
         cache.save(file, _tensors(index), {})
     except (OSError, safetensors.SafetensorError) as error:
@@ -111,28 +112,22 @@ def _pack(found: Found, prepared: Sequence[Prepared], began: int) -> Index:
     )
 
 
-def _prepared(index: Index, places: set[int]) -> dict[int, Prepared]:
-    """The way back from `_pack`, for the files at these places."""
-    records: dict[int, dict] = {place: {"examples": []} for place in places}
-    columns = zip(
-        index.source.tolist(),
-        index.chains,
-        index.lengths.tolist(),
-        index.unknown.tolist(),
-        index.sequences,
-        strict=True,
-    )
-    for source, chain, length, unknown, sequence in columns:
-        if source in places:
-            example = {"chain": chain or None, "length": length, "unknown": unknown, "sequence": sequence}
-            records[source]["examples"].append(example)
-    for place in places:
-        notes = index.notes[place]
-        records[place] |= {
-            "notes": notes.split(_BETWEEN_NOTES) if notes else [],
-            "error": index.errors[place] or None,
-        }
-    return {place: Prepared(bytes(index.keys[place].numpy()).hex(), record) for place, record in records.items()}
+def _merged(old: Index, believed: dict[str, int], new: Index, names: Sequence[str]) -> Index:
+    """The index of the files of these names: what the old one has of those believed, and all that the new one has."""
+    place_of = believed | {name: len(old.files) + place for place, name in enumerate(new.files)}
+    files = np.array([place_of[name] for name in names], dtype=np.int64)
+    new_place = np.full(len(old.files) + len(new.files), -1)
+    new_place[files] = np.arange(len(files))
+    source = new_place[torch.cat([old.source, new.source + len(old.files)]).numpy()]
+    examples = np.argsort(source, kind="stable")
+    examples = examples[source[examples] >= 0]
+    columns: dict[str, Strings | Tensor] = {}
+    for field in fields(Index):
+        one, other = getattr(old, field.name), getattr(new, field.name)
+        rows = files if field.name in _OF_FILES else examples
+        packed = isinstance(one, Strings)
+        columns[field.name] = (one + other).select(rows) if packed else torch.cat([one, other])[torch.from_numpy(rows)]
+    return Index(**columns | {"source": torch.from_numpy(source[examples])})
 
 
 def _tensors(index: Index) -> dict[str, Tensor]:

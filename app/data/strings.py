@@ -30,11 +30,15 @@ class Strings(Sequence[str]):
 
     def select(self, indices: np.ndarray) -> Strings:
         """Those at `indices` [n] int64, in that order."""
-        ends = self.ends.numpy()
+        text, ends = self.text.numpy(), self.ends.numpy()
         lengths = np.diff(ends, prepend=0)[indices]
-        new_ends = np.cumsum(lengths)
-        places = np.arange(lengths.sum()) + np.repeat(ends[indices] - new_ends, lengths)
-        return Strings(self.text[torch.from_numpy(places)], torch.from_numpy(new_ends))
+        starts = ends[indices] - lengths
+        parts = [text[start : start + n] for start, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        return Strings(torch.from_numpy(np.concatenate([text[:0], *parts])), torch.from_numpy(np.cumsum(lengths)))
+
+    def __add__(self, other: Strings) -> Strings:
+        ends = torch.cat([self.ends, other.ends + len(self.text)])
+        return Strings(torch.cat([self.text, other.text]), ends)
 
     def __len__(self) -> int:
         return len(self.ends)

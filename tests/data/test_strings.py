@@ -28,6 +28,11 @@ def test_selection():
         assert packed.select(np.array(indices, dtype=np.int64)) == [WORDS[index] for index in indices]
 
 
+def test_end_to_end():
+    assert Strings.pack(WORDS) + Strings.pack(["b", ""]) == [*WORDS, "b", ""]
+    assert Strings.pack([]) + Strings.pack(WORDS) == WORDS == Strings.pack(WORDS) + Strings.pack([])
+
+
 def test_names_of_files_that_are_no_text():
     name = b"caf\xe9.pdb".decode("utf-8", "surrogateescape")
     assert Strings.pack([name])[0] == name
