@@ -95,7 +95,7 @@ def _pack(found: Found, prepared: Sequence[Prepared], began: int) -> Index:
     records = [one.record for one in prepared]
     examples = [(source, example) for source, record in enumerate(records) for example in record["examples"]]
     stamps = found.stamps.copy()
-    unsettled = stamps[:, 1:].max(1, initial=0) > began - _SETTLED
+    unsettled = stamps[:, 2] > began - _SETTLED
     stamps[unsettled | np.array([one.key is None for one in prepared], dtype=bool)] = -1
     keys = b"".join(bytes.fromhex(one.key or "00" * 32) for one in prepared)
     return Index(
