@@ -23,7 +23,7 @@ VERSION = 1
 
 _BLOCK = 512  # sequences searched for among themselves before they are added to the library
 _MOST_ALIGNED = 5  # candidates of a sequence, the most promising ones of other clusters
-_NEARLY_IDENTICAL = 0.9  # to a sequence that is searched for already
+_NEARLY_IDENTICAL = 0.9  # at least, to a sequence that is searched for already
 _GAPS = (-11, -1)  # opening and extension, BLAST's with BLOSUM62
 _KARLIN, _LAMBDA = 0.041, 0.267  # of BLOSUM62 with these gaps (Karlin & Altschul 1990)
 _BY_CHANCE, _AMONG = 1e-3, 1e7  # how often chance may be expected to score as well, among so many residues
@@ -82,6 +82,7 @@ def _join(
     candidates: (where it promises to be alike, its number, the library that it is in), the most promising first.
     """
     aligned, redundant = 0, False
+    nearly_identical = max(_NEARLY_IDENTICAL, (1 + likeness.min_identity) / 2)
     for similar, other, library in candidates:
         if aligned == _MOST_ALIGNED:
             break
@@ -89,7 +90,7 @@ def _join(
             aligned += 1
             if identity := identity_if_alike(query, library.sequences[similar.number], similar.diagonal, likeness):
                 joint.merge(number, other)
-                redundant |= identity >= _NEARLY_IDENTICAL
+                redundant |= identity >= nearly_identical
     return redundant
 
 
