@@ -26,6 +26,7 @@ from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.tell_dropped import TellDropped
 
 
 class Begin(Callback):
@@ -71,6 +72,7 @@ def fit(
         KernelEnvironment(recipe.kernels, environment, folder),
         stop,
         StopAfterEpochs(settings),
+        TellDropped(),
     ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     if recipe.callbacks.progress_bar:

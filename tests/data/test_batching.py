@@ -96,6 +96,53 @@ def test_every_rank_and_epoch_has_as_many_batches(draw, world_size):
             assert repeated < world_size
 
 
+def drawn_set(seed):
+    """(lengths, draw, settings, ranks) at random: one example to many, of one length or of wildly uneven ones, all of
+    them in each epoch or more in some than in others."""
+    random = np.random.default_rng(seed)
+    size = int(random.choice([1, 2, 3, 10, 200]))
+    lengths = np.concatenate([random.choice([60, 61, 2000], size), random.integers(1, 600, size)])[-size:]
+    most = int(random.integers(1, size + 1))
+
+    def some(epoch, own_seed):
+        source = np.random.default_rng((own_seed, epoch))
+        return source.choice(size, int(source.integers(1, most + 1)), replace=False)
+
+    settings = LoaderSettings(
+        max_batch_size=int(random.choice([1, 3, 64])),
+        max_residues_squared=int(random.choice([1, 50_000, 10**7])),
+        bucket=int(random.choice([1, 16, 1000])),
+        seed=seed,
+    )
+    draw = some if seed % 2 else lambda *_: np.arange(size)
+    return lengths, draw, settings, int(random.choice([1, 2, 5, 16]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_the_data_every_rank_has_as_many_batches_and_none_is_empty(seed):
+    lengths, draw, settings, world_size = drawn_set(seed)
+    ranks = [LengthBatchSampler(lengths, draw, settings, rank, world_size) for rank in range(world_size)]
+    assert {len(one) for one in ranks} == {len(ranks[0])} and len(ranks[0]) > 0
+    for epoch in range(3):
+        shares = [one.batches(epoch) for one in ranks]
+        assert {len(share) for share in shares} == {len(ranks[0])}
+        batches = [batch for share in shares for batch in share]
+        for batch in batches:
+            own = lengths[batch]
+            assert 1 <= len(batch) <= settings.max_batch_size and len({*((own - 1) // settings.bucket)}) == 1
+            assert len(batch) == 1 or len(batch) * own.max() ** 2 <= settings.max_residues_squared
+        seen, drawn = {index for batch in batches for index in batch}, {int(index) for index in draw(epoch, seed)}
+        assert seen <= drawn
+        if not seed % 2:
+            assert seen == drawn, "nothing is left out where epochs are alike"
+            assert len(batches) - len({tuple(batch) for batch in batches}) < world_size
+
+
+def test_an_epoch_that_draws_nothing_is_refused_by_name():
+    with pytest.raises(UserError, match="no usable example"):
+        sampler(draw=lambda *_: [])
+
+
 def test_fewer_batches_than_ranks():
     ranks = [sampler(lengths=[50, 60], draw=lambda *_: [0, 1], rank=rank, world_size=5) for rank in range(5)]
     assert [len(rank.batches(0)) for rank in ranks] == [1] * 5

@@ -1,18 +1,22 @@
 """From a recipe's data section to batches."""
 
 import logging
+import sys
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from app.data import datamodule
 from app.data.datamodule import KINDS, ProteinDataModule
-from app.data.loader import Examples, ResumableLoader
+from app.data.examples import Examples
+from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.data.multiflow_settings import MultiflowSettings
+from app.data.part import Part
 from app.errors import UserError
 from tests.data.made_multiflow import row, write
 
@@ -68,9 +72,11 @@ def test_recipe_mirrors_the_settings():
     assert recipe.pop("kind") in KINDS and recipe.pop("path") == "???"
     loader = recipe.pop("loader")
     assert set(LoaderSettings(**loader).model_dump()) == set(loader)
+    assert recipe.pop("validation") == {"fraction": "auto", "hold_out": [], "seed": 0}
     settings = MultiflowSettings(path="x", **recipe)
     assert settings == MultiflowSettings(path="x")
-    assert set(settings.model_dump()) - {"path"} == set(recipe)
+    assert set(settings.model_dump()) - {"path", "validation"} == set(recipe)
+    assert not settings.validation.is_on(1000), "checkpoints of before there was a choice hold nothing out"
     assert set(recipe["filter"]) == set(settings.filter.model_dump())
 
 
@@ -102,19 +108,6 @@ def test_multiflow_through_lightning(tmp_path):
     ).fit(module, data)  # fmt: skip
     assert "1aac" not in module.seen and len(module.seen) == 16
     assert set(module.seen) == {one["pdb_name"] for one in rows} - {"1aac"}
-
-
-def test_a_bad_example_gives_way_to_its_neighbour(caplog):
-    examples = Examples(Brittle(broken={2, 1}), seed=0)
-    assert examples[0, 2]["name"] == "a"  # the nearest that is not longer and not broken itself
-    assert examples[0, 2]["name"] == "a"
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "dropped c: c.pkl: broken",
-        "dropped b: b.pkl: broken",
-    ]
-    assert Examples(Brittle(broken={0}), seed=0)[0, 0]["name"] == "b"  # none is shorter
-    with pytest.raises(UserError, match="cannot be read"):
-        Examples(Brittle(broken=range(5)), seed=0)[0, 0]
 
 
 def test_random_variants_depend_on_seed_epoch_and_example():
@@ -158,10 +151,62 @@ def test_data_set_is_built_once(monkeypatch):
     assert built == [{"flavour": "salt"}]
 
 
-def test_a_worker_says_what_is_wrong_in_one_line():
-    settings = LoaderSettings(num_workers=1, max_batch_size=2)
-    loader = ResumableLoader(Brittle(broken=range(5)), settings, position=lambda: (0, 0))
-    with pytest.raises(UserError) as error:
-        list(loader)
-    loader.close()
-    assert str(error.value) == "data: 20 examples in a row cannot be read; the reasons are above"
+class Halves(Brittle):
+    """The first three are trained on, the last two held out; one of each is broken, and a file was not readable."""
+
+    unreadable = (("empty", "empty.cif: no atoms"),)
+
+    def __init__(self, _values):
+        super().__init__(broken={1, 4})
+
+    def split(self):
+        return Part(self, np.arange(3)), Part(self, np.arange(3, 5))
+
+
+class Both(lightning.LightningModule):
+    """Writes down what it validates on, and at the end what the data module dropped."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.weight = folder, torch.nn.Parameter(torch.ones(()))
+
+    def on_fit_start(self):
+        self.log_file = logging.FileHandler(self.folder / f"log-{self.global_rank}")
+        logging.getLogger("app.data.examples").addHandler(self.log_file)
+
+    def training_step(self, batch, _):
+        assert set(batch.names) <= {"a", "c"}, "what is held out takes nobody's place"
+        return self.weight * batch.trans_1.mean()
+
+    def validation_step(self, batch, _):
+        with (self.folder / f"validated-{self.global_rank}").open("a") as file:
+            file.write(f"{','.join(batch.names)} {batch.trans_1.sum():.0f}\n")
+
+    def on_train_end(self):
+        dropped = self.trainer.datamodule.dropped_examples()
+        (self.folder / f"dropped-{self.global_rank}").write_text(repr(dict(sorted(dropped.items()))))
+        logging.getLogger("app.data.examples").removeHandler(self.log_file)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_training_and_validation_count_what_they_drop_on_all_ranks(tmp_path, monkeypatch, ranks):
+    if ranks > 1 and not (torch.distributed.is_available() and sys.platform == "linux"):
+        pytest.skip("forks two processes")
+    monkeypatch.setitem(datamodule.KINDS, "halves", Halves)
+    data = ProteinDataModule({"kind": "halves", "loader": {"max_batch_size": 1, "num_workers": 1}})
+    lightning.Trainer(
+        accelerator="cpu", devices=ranks, strategy="ddp_fork" if ranks > 1 else "auto", max_epochs=3, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    ).fit(Both(tmp_path), data)  # fmt: skip
+    told = (tmp_path / "log-0").read_text().splitlines()
+    assert sorted(told) == ["dropped b: b.pkl: broken", "dropped e: e.pkl: broken"], "each once, by the first rank"
+    for rank in range(ranks):
+        expected = {"b": "b.pkl: broken", "e": "e.pkl: broken", "empty": "empty.cif: no atoms"}
+        assert (tmp_path / f"dropped-{rank}").read_text() == repr(expected)
+        validated = (tmp_path / f"validated-{rank}").read_text().splitlines()
+        per_epoch = 2 // ranks
+        epochs = [validated[-per_epoch * epoch :][:per_epoch] for epoch in (3, 2, 1)]
+        assert epochs[0] == epochs[1] == epochs[2] and {line.split()[0] for line in validated} == {"d"}

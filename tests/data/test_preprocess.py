@@ -139,3 +139,48 @@ def test_leftovers_of_killed_writers_are_removed_once_old(tmp_path):
     os.utime(old, (0, 0))
     cache.remove_leftovers(tmp_path)
     assert fresh.exists() and not old.exists()
+
+
+def test_real_entries_on_two_cores_and_on_after_a_kill(shared, tmp_path):
+    """Two processes share the work; after SIGKILL what was done is not done again."""
+    folder, job = shared / "structures", Job(tmp_path / "cache", "separate")
+    script = tmp_path / "build.py"
+    script.write_text(f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from app.data import cache
+from app.data.preprocess import Job, prepare_all
+save = cache.save
+def noted(path, *args):
+    save(path, *args)
+    with open({str(tmp_path / "log")!r}, "a") as log:
+        log.write(f"{{os.getpid()}} {{path.stem}}\\n")
+cache.save = noted
+if __name__ == "__main__":
+    prepare_all(sorted(Path({str(folder)!r}).glob("*.gz")), Job(Path({str(tmp_path / "cache")!r}), "separate"), 2)
+""")
+
+    def done():
+        return [line.split() for line in (tmp_path / "log").read_text().splitlines()] if log.exists() else []
+
+    log = tmp_path / "log"
+    process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(done()) < 16 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    workers = {int(pid) for pid, _ in done()}
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    before = cached(tmp_path)
+    assert len(workers) == 2 and 16 <= len(before) < 47
+    assert all(sum(int(pid) == worker for pid, _ in done()) >= 3 for worker in workers), "neither was idle"
+
+    subprocess.run([sys.executable, script], stderr=subprocess.DEVNULL, check=True)
+    names = [name for _, name in done()]
+    assert len(cached(tmp_path)) == 47 and len(names) == len(set(names))
+    assert {path: stamp for path, stamp in cached(tmp_path).items() if path in before} == before
+    prepared = prepare_all(sorted(folder.glob("*.gz")), job, processes=1, show_progress=False)
+    assert sum(len(one.record["examples"]) for one in prepared) == 130

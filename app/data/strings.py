@@ -1,0 +1,63 @@
+"""Many strings in little memory, which worker processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Strings(Sequence[str]):
+    """A sequence of strings, packed end to end into two tensors.
+
+    A list of 200,000 strings is as many Python objects: a forked worker copies their pages as soon as it counts
+    references, and a spawned one gets copies to begin with. Tensors are shared by both.
+
+    text: [bytes] uint8, UTF-8. ends: [strings] int64, where each ends.
+    """
+
+    def __init__(self, text: Tensor, ends: Tensor):
+        self.text, self.ends = text, ends
+
+    @classmethod
+    def pack(cls, strings: Iterable[str]) -> Strings:
+        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+        ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+        text = np.frombuffer(b"".join(encoded), dtype=np.uint8).copy()
+        return cls(torch.from_numpy(text), torch.from_numpy(ends))
+
+    def select(self, indices: np.ndarray) -> Strings:
+        """Those at `indices` [n] int64, in that order."""
+        text, ends = self.text.numpy(), self.ends.numpy()
+        lengths = np.diff(ends, prepend=0)[indices]
+        starts = ends[indices] - lengths
+        parts = [text[start : start + n] for start, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+        return Strings(torch.from_numpy(np.concatenate([text[:0], *parts])), torch.from_numpy(np.cumsum(lengths)))
+
+    def __add__(self, other: Strings) -> Strings:
+        ends = torch.cat([self.ends, other.ends + len(self.text)])
+        return Strings(torch.cat([self.text, other.text]), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        start = int(self.ends[index - 1]) if index else 0
+        return bytes(self.text[start : int(self.ends[index])].numpy()).decode("utf-8", "surrogateescape")
+
+    def __iter__(self):
+        text, start = self.text.numpy().tobytes(), 0
+        for end in self.ends.tolist():
+            yield text[start:end].decode("utf-8", "surrogateescape")
+            start = end
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return repr(list(self))
