@@ -22,6 +22,8 @@ from app.types import ProteinBatch
 
 log = logging.getLogger(__name__)
 
+_LAST_STEP = 60  # seconds that a worker still serves after a SIGTERM
+
 
 class ProteinDataset(Protocol):
     """What a kind of data offers. It may also have `augment(features, random) -> features`: a random variant of an
@@ -100,7 +102,7 @@ class ResumableLoader:
             persistent_workers=settings.num_workers > 0,
             # forking a process that has touched Metal crashes it
             multiprocessing_context="spawn" if settings.num_workers > 0 and sys.platform == "darwin" else None,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # its own: torch would draw from the global one at every epoch
         )
 
@@ -130,9 +132,12 @@ class ResumableLoader:
             )
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; when to stop is for the one that trains to decide."""
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C and a scheduler's signals reach all processes of a run; when to stop is for the one that trains to decide,
+    which needs its workers until the step under way is done. It ends them itself, at the latest by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_STEP))
 
 
 class _Keys:

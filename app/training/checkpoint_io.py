@@ -14,7 +14,10 @@ from app.training.seal import seal
 
 
 class WholeFiles(CheckpointIO):
-    """Checkpoints appear whole or not at all, with their checksum inside. What a run resumes from was read and checked before: `state`."""
+    """Checkpoints appear whole or not at all, their checksum inside.
+
+    state: what a run resumes from, read and checked before.
+    """
 
     def __init__(self, state: dict[str, Any] | None = None):
         self._state = state

@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
 
+from app.training.run_end import is_last_step
 from app.types import ProteinBatch
 
 BINS = 4
@@ -78,7 +79,8 @@ class StratifiedMeans(Metric):
 
 
 class LogMetrics(Callback):
-    """A line to every logger each `every` optimizer steps, and at the end of the run one over what is left.
+    """A line to every logger each `every` optimizer steps, and at the last step of the run one over what is left, which
+    is there before the last checkpoint: a run killed between the two has lost nothing.
 
     A checkpoint carries the sums since the last line, so a resumed run writes the lines that an uninterrupted one would
     have. `logged_step` is the step of that last line; lines after it, the one over what was left among them, are to be
@@ -91,7 +93,7 @@ class LogMetrics(Callback):
         self.every = every
         self.means = StratifiedMeans()
         self.logged_step: int | None = None
-        self._step, self._epoch, self._since = 0, 0, 0.0
+        self._step, self._epoch, self._since, self._written = 0, 0, 0.0, -1
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
@@ -109,12 +111,15 @@ class LogMetrics(Callback):
                 self._write(trainer)
                 self.logged_step, self._since = self._step, time.perf_counter()
                 self.means.reset()
+            elif is_last_step(trainer):
+                self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._step != self.logged_step:
+        if self._step not in (self.logged_step, self._written):  # something stopped the run after this had its turn
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
+        self._written = self._step
         row = self.means.compute()
         row["residues_per_second"] = row.pop("residues") / (time.perf_counter() - self._since)
         row |= {"epoch": self._epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
