@@ -1,110 +1,157 @@
 """Runs of train.py whose processes are killed again and again: what the fault harness is made of.
 
-A server process imports everything once, each life is forked from it (`multiprocessing`'s forkserver), and the ranks of
-one are told of each other as torchrun tells them. So a life costs no more than its training does.
+A server process imports everything once and each life is forked from it (`multiprocessing`'s forkserver), so that it
+costs little more than its training does. The ranks of one are told of each other as torchrun tells them.
 """
 
-import csv
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.training import runs
+import torch
+from lightning.pytorch.utilities import rank_zero_only
 
-LIMIT = 120  # seconds after which a life that should have ended hangs
-SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+import train
+from app.config import entry
+from app.training.module import CodesignModule
+
+LIMIT = 120  # seconds; a life that has not ended by then hangs
+ENDED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["app.training.run", "app.data.demo_dataset", "tests.training.lives"])
+_server.set_forkserver_preload(["tests.training.lives", "app.training.run", "app.data.demo_dataset"])
 
 
 @dataclass
-class Killed:
-    """What happened to a run on its way to its end."""
+class Fate:
+    """What a run met with on its way to its end."""
 
-    lives: int = 0
-    kills: int = 0
-    while_saving: int = 0  # a half-written checkpoint was left behind
-    statuses: list[int] = field(default_factory=list)
+    kills: list[signal.Signals] = field(default_factory=list)
+    cut_saves: int = 0  # lives that left a half-written file behind
+    saved: list[int] = field(default_factory=list)  # lives that answered a signal by saving and ending
 
 
-def live_to_the_end(command: list[str], out: Path, ranks: int = 1) -> float:
-    """A run that is never killed; its seconds."""
+def live(command: Sequence[str], out: Path, ranks: int = 1, slow_disk: float = 0) -> float:
+    """A run that nothing happens to; its seconds."""
+    warm = _server.Process(target=int)
+    warm.start()
+    warm.join()
     began = time.monotonic()
-    processes = _start(command, out, ranks)
-    assert _statuses(processes) == [0] * ranks, _said(out)
+    assert _ends(_start(command, out, 0, ranks, slow_disk)) == [0] * ranks, said(out)
     return time.monotonic() - began
 
 
-def live_and_be_killed(command: list[str], out: Path, random: Random, seconds: float, kills: int, ranks: int = 1):
-    """The same command again and again, ended at uniformly random moments of `seconds`, until the run is done.
+def live_dangerously(
+    command: Sequence[str], out: Path, random: Random, seconds: float, kills: int, ranks: int = 1, slow_disk: float = 0
+) -> Fate:
+    """The same command again and again, each time ended at a uniformly random moment of `seconds`, until the run is
+    done; after so many kills it is left alone.
 
-    Once `kills` processes were ended a life is left alone, so that the run comes to its end. SIGKILL strikes all ranks, as
-    when a machine goes down, or one of them, upon which the launcher kills the others; SIGTERM reaches one or all.
+    A signal strikes all ranks, as when a machine goes down, or one of them; where that died, the launcher kills the
+    others.
+    slow_disk: seconds that a flush takes, so that more of them are met by a signal.
     """
-    fate = Killed()
-    while True:
-        processes = _start(command, out, ranks)
-        fate.lives += 1
-        struck = False
-        if fate.kills < kills:
-            _sleep(random.uniform(0, seconds), processes)
-            struck = _strike(processes, random, fate)
-        statuses = _statuses(processes)
-        fate.statuses += statuses
-        if not struck or statuses == [0] * ranks:
-            assert statuses == [0] * ranks, _said(out)
+    fate = Fate()
+    for life in range(10 * kills):
+        processes = _start(command, out, life, ranks, slow_disk)
+        if len(fate.kills) < kills and (number := _strike(processes, random, seconds)):
+            fate.kills.append(number)
+        ends = _ends(processes)
+        fate.cut_saves += any(out.rglob(".*.tmp"))
+        if ends == [0] * ranks:
             return fate
+        assert all(end in (0, 1, *(128 + n for n in ENDED_BY), *(-n for n in ENDED_BY)) for end in ends), said(out)
+        assert fate.kills, said(out)
+        if all(end > 128 for end in ends):
+            fate.saved.append(life)
+    raise AssertionError(f"not at its end after {10 * kills} lives: {said(out)}")
 
 
-def _start(command: list[str], out: Path, ranks: int) -> list[multiprocessing.Process]:
+def batches(out: Path, rank: int = 0) -> dict[int, list[tuple[int, str]]]:
+    """By life, what a rank trained on: (batches since the run began, names of the examples)."""
+    lives: dict[int, list[tuple[int, str]]] = {}
+    for line in _record(out, rank).read_text().splitlines():
+        life, place, names = line.split(" ")
+        lives.setdefault(int(life), []).append((int(place), names))
+    return lives
+
+
+def said(out: Path) -> str:
+    return out.with_suffix(".log").read_text()
+
+
+def _record(out: Path, rank: int) -> Path:
+    return out.with_suffix(f".batches-{rank}")
+
+
+def _start(command: Sequence[str], out: Path, life: int, ranks: int, slow_disk: float) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [
-        _server.Process(target=_life, args=([*command, f"out={out}"], out, rank, ranks, port)) for rank in range(ranks)
-    ]
+    settings = (list(command), out, life, ranks, slow_disk, port)
+    processes = [_server.Process(target=_life, args=(rank, *settings)) for rank in range(ranks)]
     for process in processes:
         process.start()
     return processes
 
 
-def _strike(processes: list, random: Random, fate: Killed) -> bool:
-    """Send a signal; whether anybody was there to receive it."""
-    alive = [process for process in processes if process.is_alive()]
-    if not alive:
-        return False
-    number, chosen = random.choice(SIGNALS), random.choice([alive, [random.choice(alive)]])
-    for process in chosen:
+def _strike(processes: list, random: Random, seconds: float) -> signal.Signals | None:
+    """Wait for the moment and send a signal; which it was, or None where the run was faster."""
+    moment = time.monotonic() + random.uniform(0, seconds)
+    while time.monotonic() < moment:
+        time.sleep(0.001)
+        if not any(process.is_alive() for process in processes):
+            return None
+    number = random.choice(ENDED_BY)
+    for process in processes if random.random() < 0.5 else [random.choice(processes)]:
         os.kill(process.pid, number)
-    fate.kills += len(chosen)
-    if number == signal.SIGKILL:
-        for process in chosen:
-            process.join()
-        for process in processes:
-            process.kill()
-    return True
+    return number
 
 
-def _sleep(seconds: float, processes: list) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(process.is_alive() for process in processes):
+def _ends(processes: list) -> list[int]:
+    """Exit statuses, negative for a signal; a launcher kills the ranks that are left over when one died."""
+    limit = time.monotonic() + LIMIT
+    while any(process.is_alive() for process in processes):
+        if any((process.exitcode or 0) < 0 for process in processes):
+            for process in processes:
+                process.kill()
+        if time.monotonic() > limit:
+            for process in processes:
+                process.kill()
+            raise AssertionError("it hangs")
         time.sleep(0.002)
-
-
-def _statuses(processes: list) -> list[int]:
-    end = time.monotonic() + LIMIT
-    for process in processes:
-        process.join(max(0.0, end - time.monotonic()))
-    hanging = [process for process in processes if process.is_alive()]
-    for process in hanging:
-        process.kill()
-        process.join()
-    assert not hanging, f"{len(hanging)} of {len(processes)} ranks hang"
     return [process.exitcode for process in processes]
+
+
+def _life(rank: int, command: list[str], out: Path, life: int, ranks: int, slow_disk: float, port: int) -> None:
+    """One rank's process, from its first line to its last."""
+    with out.with_suffix(".log").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(1)
+    if ranks > 1:
+        here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
+        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "lives"}
+        os.environ.update({name: str(value) for name, value in (here | there).items()})
+        rank_zero_only.rank = rank  # which Lightning reads from there when it is imported
+    if slow_disk:
+        flush = os.fsync
+        os.fsync = lambda number: (time.sleep(slow_disk), flush(number))
+    step = CodesignModule.training_step
+
+    def recorded(module, batch, batch_idx):
+        place = module.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        with _record(out, rank).open("a") as file:
+            file.write(f"{life} {place} {','.join(batch.names)}\n")
+        return step(module, batch, batch_idx)
+
+    CodesignModule.training_step = recorded
+    sys.argv = ["train.py", *command, f"out={out}"]
+    entry.run(train.main)
