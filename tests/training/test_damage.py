@@ -1,7 +1,10 @@
 """Checkpoints that were cut or altered anywhere: refused by name, never loaded as if right, and passed over."""
 
+import os
 import resource
+import shutil
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 from random import Random
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from app.cli.infer import infer
+from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.training import seal
 from app.training.checkpoint import open_checkpoint
@@ -63,7 +67,10 @@ def test_training_and_designing_refuse_it_and_leave_everything_as_it_was(finishe
     with pytest.raises(UserError, match=r"a\.ckpt: damaged, it does not match the checksum inside it"):
         train([f"{key}={tmp_path / 'a.ckpt'}", "trainer.max_steps=8", f"out={tmp_path / 'out'}"])
     with pytest.raises(UserError, match=r"a\.ckpt: damaged"):
-        infer([f"ckpt={tmp_path / 'a.ckpt'}", "lengths=[10]", "device=cpu", f"out={tmp_path / 'out'}"])
+        infer(
+            [f"ckpt={tmp_path / 'a.ckpt'}", "lengths=[10]", "device=cpu", f"out={tmp_path / 'out'}"],
+            EnvironmentSettings(),
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -139,3 +146,23 @@ def test_a_disk_that_fills_up_anywhere_in_a_save_leaves_the_last_one(finished, t
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_became_read_only_leaves_the_last_one(finished):
+    """With the rights of a user who is not root, whom no folder stops."""
+    folder, user = Path(tempfile.mkdtemp()), os.geteuid()
+    path = folder / "last.ckpt"
+    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    WholeFiles().save_checkpoint(state, path)
+    before = path.read_bytes()
+    folder.chmod(0o555)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        with pytest.raises(UserError, match=r"last\.ckpt: cannot be written \(Permission denied\): make room"):
+            WholeFiles().save_checkpoint(state, path)
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+    assert path.read_bytes() == before and [file.name for file in folder.iterdir()] == ["last.ckpt"]
+    shutil.rmtree(folder)

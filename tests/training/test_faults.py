@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks processes
 COMMAND = [
     *runs.MODEL,
     "data=demo",
+    "data.split=held_out",  # 32 chains, so that epochs end within a run
     "data.loader.max_residues_squared=5000",
     "trainer=cpu",
     "trainer.checkpoint_every=3",
@@ -22,8 +23,8 @@ COMMAND = [
 SLOW_DISK = 0.05  # seconds a flush: saving takes about half of a run's time, and of the kills
 SETTINGS = {  # ranks, optimizer steps, what else is typed
     "plain": (1, 30, []),
-    "accumulating, with workers": (1, 14, ["trainer.accumulate=2", "data.loader.num_workers=2"]),
-    "ddp": (2, 18, ["trainer.devices=2", "trainer.strategy=ddp"]),
+    "accumulating, with workers": (1, 10, ["trainer.accumulate=2", "data.loader.num_workers=2"]),
+    "ddp": (2, 14, ["trainer.devices=2", "trainer.strategy=ddp"]),
 }
 
 
