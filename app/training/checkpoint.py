@@ -5,7 +5,6 @@ Nothing in a file is run: see `safe_load`. A checkpoint's recipe is plain data t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,6 @@ from app.ops.settings import KernelSettings
 from app.training import safe_load
 from app.training.module import FORMAT, CodesignModule
 from app.training.recipe import OF_THE_MACHINE, OptimizerSettings
-from app.training.seal import is_sealed
-
-log = logging.getLogger(__name__)
 
 RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
 """What Lightning needs to go on with a run, besides the weights."""
@@ -113,9 +109,9 @@ def open_checkpoint(path: str | Path, language: Mapping[str, Any] | None = None)
 
     language: settings of the language model that hold here in place of the checkpoint's: name, backend, precision.
 
-    Raises UserError for a file that is missing, cut off, no checkpoint, or of a newer Trunkline; for one that names a
-    class that does not belong there (nothing in it is run); for a recipe that is not valid; and for parameters that are
-    missing, unexpected or of another shape, all of them listed.
+    Raises UserError for a file that is missing, does not verify, is no checkpoint, or is of a newer Trunkline; for one
+    that names a class that does not belong there (nothing in it is run); for a recipe that is not valid; and for
+    parameters that are missing, unexpected or of another shape, all of them listed.
     """
     path = Path(path)
     checkpoint = _read(path)
@@ -184,8 +180,6 @@ def _read(path: Path) -> dict:
 
 
 def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
-    if not is_sealed(path):
-        log.warning("%s: holds no checksum, as of an older Trunkline or another program; it is taken as it is", path)
     about, weights = checkpoint["trunkline"], checkpoint.get("state_dict")
     if not isinstance(about, dict) or not isinstance(about.get("format"), int) or not isinstance(weights, dict):
         raise UserError(f"{path}: damaged, what it says of itself cannot be read")

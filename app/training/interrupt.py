@@ -35,7 +35,8 @@ class StopOnSignal(Callback):
         if self.received is None:
             again = "; again to stop at once" if number == signal.SIGINT else ""
             os.write(2, f"\nstopping after this step{again}\n".encode())  # print is not safe in a signal handler
-        self.received = number
+        if self.received is None or number == signal.SIGINT:  # a job to be requeued still is when SIGTERM follows
+            self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.global_step != self._step:  # else gradients are being accumulated

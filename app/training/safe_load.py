@@ -1,6 +1,7 @@
 """Reading checkpoints that verify, without running anything in them: torch's weights-only unpickler, its errors made
 readable."""
 
+import logging
 import pickle
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import torch
 
 from app.errors import UserError
 from app.training.seal import Damaged, verify
+
+log = logging.getLogger(__name__)
 
 
 class Refused(UserError):
@@ -33,7 +36,7 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
         raise UserError(f"{path}: no such checkpoint file; give the path of one")
     try:
         with path.open("rb") as file:  # once: a run may put a newer one in its place meanwhile
-            verify(file, path)
+            sealed = verify(file, path)
             file.seek(0)
             checkpoint = _unpickled(file, stand_ins)
     except UserError:
@@ -51,6 +54,8 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
         ) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint: give one that training wrote")
+    if not sealed and "trunkline" in checkpoint:
+        log.warning("%s: holds no checksum, as of an older Trunkline or another program; it is taken as it is", path)
     return checkpoint
 
 

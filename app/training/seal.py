@@ -35,27 +35,23 @@ def seal(file: BinaryIO) -> None:
     file.write(MARK + digest.encode())
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file that verifies has a checksum."""
-    with path.open("rb") as file:
-        return _tail(file, LENGTH).startswith(MARK)
+def verify(file: BinaryIO, path: Path) -> bool:
+    """Whether the file, open for reading, has a checksum. Raises Damaged where it is not what was written.
 
-
-def verify(file: BinaryIO, path: Path) -> None:
-    """Raises Damaged where the file, open for reading, is not what was written.
-
-    One without a seal, as other programs write it, is held to the CRC-32 that an archive keeps of each of its members.
+    One without, as other programs write it, is held to the CRC-32 that an archive keeps of each of its members.
     """
     tail = _tail(file, LENGTH)
     if tail.startswith(MARK):
         if _digest(file, len(tail)) != tail.removeprefix(MARK):
             raise _damaged(path, "it does not match the checksum inside it")
-    elif _starts_as_archive(file):
+        return True
+    if _starts_as_archive(file):
         end = _tail(file, _END_SIZE)
         if not (end.startswith(_END) and end.endswith(b"\0\0")):
             raise _damaged(path, "its end is missing")
         if part := _bad_member(file):
             raise _damaged(path, f"its part {part} does not match its CRC-32")
+    return False
 
 
 def _damaged(path: Path, how: str) -> Damaged:

@@ -4,6 +4,7 @@ A server process imports everything once and each life is forked from it (`multi
 costs little more than its training does. The ranks of one are told of each other as torchrun tells them.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -105,14 +106,15 @@ def _start(command: Sequence[str], out: Path, life: int, ranks: int, slow_disk: 
 def _strike(processes: list, random: Random, seconds: float) -> signal.Signals | None:
     """Wait for the moment and send a signal; which it was, or None where the run was faster."""
     moment = time.monotonic() + random.uniform(0, seconds)
-    while time.monotonic() < moment:
+    while time.monotonic() < moment and any(process.is_alive() for process in processes):
         time.sleep(0.001)
-        if not any(process.is_alive() for process in processes):
-            return None
     (number,) = random.choices(list(ENDED_BY), list(ENDED_BY.values()))
+    struck = []
     for process in processes if random.random() < 0.5 else [random.choice(processes)]:
-        os.kill(process.pid, number)
-    return number
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+            struck.append(process)
+    return number if struck else None
 
 
 def _ends(processes: list) -> list[int]:
