@@ -72,8 +72,8 @@ class Job:
     run: what is timed, once. outputs: what is compared, in the second argument's dtype; computed as in `run`, unless
     `apart`. error: how far outputs are from the judge's, by the measure that the case defines. refuses: why a backend
     cannot serve, in words, or None. batch: examples in a run. seconds: what the table tells, of the seconds of a run.
-    settles: runs after the first until one is like the next, as launches are recorded. queued: a GPU's time is wanted,
-    however slow the host is to launch.
+    settles: runs that come before one that is like all others, or whose launches those replay. queued: a GPU's time is
+    wanted, however slow the host is to launch.
     """
 
     run: Callable[[str], object]

@@ -27,14 +27,16 @@ from app.bench.case import (
     under,
 )
 from app.bench.proteins import model_of, noisy_batch, recipe_of
-from app.devices import CPU, MPS, NVIDIA
+from app.bench.recorded import Recorded
+from app.devices import CPU, MPS, NVIDIA, has_cuda_graphs
 from app.losses.codesign import losses
 from app.ops import select
+from app.sampling.prepared import prepared
 from app.training.recipe import Recipe
 from app.types import NoisyBatch, Prediction
 
 SETTLES = 2
-"""Runs of a compiled model that warm up and record what later ones replay."""
+"""Runs of a compiled model before its launches are recorded, where they are: one as it is, and one that compiles."""
 
 
 def cases() -> list[Case]:
@@ -59,15 +61,16 @@ def model_backends(device: str) -> list[str]:
 
 
 def forward_job(point: Point, compiled: bool = False) -> Job:
-    """compiled: all but the reference run under torch.compile; on an NVIDIA GPU their launches are recorded, too."""
+    """compiled: all but the reference run under torch.compile; on an NVIDIA GPU their launches are recorded, too, as in
+    sampling."""
     made = Made.at(point)
-    mode = "reduce-overhead" if point.device == NVIDIA else "default"
-    models = Models(made.model, compiled, mode, point, backward=False)
+    calls: dict[tuple[str, torch.dtype], Callable[[], Prediction]] = {}
 
     @torch.no_grad()
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
-        with under(made.batch.device, dtype):
-            prediction = models(backend)(made.batch)
+        if (backend, dtype) not in calls:
+            calls[backend, dtype] = made.forward(dtype, compiled and backend != REFERENCE)
+        prediction = calls[backend, dtype]()
         logits = prediction.pred_logits
         return {"positions": prediction.pred_trans} | ({} if logits is None else {"logits": logits})
 
@@ -78,7 +81,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
     """checkpoint: every block's activations are dropped and made again in the backward pass; None: as in the recipe.
     compiled: all but the reference run under torch.compile."""
     made = Made.at(point, checkpoint)
-    models = Models(made.model, compiled, "default", point, backward=True)
+    models = Trained(made.model, compiled, point)
 
     def step(backend: str, dtype: torch.dtype = point.torch_dtype) -> None:
         made.model.zero_grad(set_to_none=True)
@@ -101,17 +104,17 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
     return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True, settles=SETTLES * compiled)
 
 
-class Models:
-    """`models(backend)`: the model as that backend runs it, compiled if so wanted and if it is not the reference."""
+class Trained:
+    """`models(backend)`: the model as that backend trains it, compiled if so wanted and if it is not the reference."""
 
-    def __init__(self, model: nn.Module, compiled: bool, mode: str, point: Point, backward: bool):
-        self.plain, self.compiled = model, torch.compile(model, mode=mode) if compiled else None
-        self.point, self.backward, self._ready = point, backward, set()
+    def __init__(self, model: nn.Module, compiled: bool, point: Point):
+        self.plain, self.compiled = model, torch.compile(model) if compiled else None
+        self.point, self._ready = point, set()
 
     def __call__(self, backend: str) -> Callable[[NoisyBatch], Prediction]:
         if backend not in self._ready:  # as a run does it before its first step
             for dtype in {torch.float32, self.point.torch_dtype}:
-                select.prepare(self.point.torch_device, dtype, self.backward, select.used_by(self.plain))
+                select.prepare(self.point.torch_device, dtype, backward=True, used=select.used_by(self.plain))
             self._ready.add(backend)
         return self.plain if self.compiled is None or backend == REFERENCE else self.compiled
 
@@ -131,6 +134,13 @@ class Made:
             recipe = recomputing(recipe, checkpoint)
         batch = noisy_batch(point.length, point.size, recipe.flow)
         return cls(recipe, model_of(recipe).to(point.torch_device), batch.to(point.torch_device))
+
+    def forward(self, dtype: torch.dtype, compiled: bool) -> Callable[[], Prediction]:
+        """One forward pass, as sampling makes it."""
+        precision = str(dtype).removeprefix("torch.")
+        ready = prepared(self.model, precision=precision, compile=compiled, cuda_graph=False)
+        call = partial(ready, self.batch)
+        return Recorded(call) if compiled and has_cuda_graphs(ready.device) else call
 
 
 def recomputing(recipe: Recipe, checkpoint: bool) -> Recipe:

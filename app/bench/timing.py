@@ -56,7 +56,7 @@ def _by_clock(call: Call, device: torch.device, count: int) -> list[float]:
     return taken
 
 
-def _by_events(call: Call, device: torch.device, count: int, ahead: float) -> list[float]:
+def _by_events(call: Call, device: torch.device, count: int, ahead: float = 0.0) -> list[float]:
     flushed = torch.empty(_CACHE, dtype=torch.int8, device=device)
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
     for start, end in events:

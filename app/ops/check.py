@@ -1,8 +1,9 @@
 """A backend held against the reference in float64: values and all gradients."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,14 +38,25 @@ MOST_PROBED = 512
 
 @dataclass(frozen=True)
 class Errors:
-    """Largest error of values and of gradients, as shares of each tensor's largest entry. NaN is infinite."""
+    """Largest errors of values and of each argument's gradient, as shares of each tensor's largest entry. NaN is
+    infinite."""
 
     values: float
-    gradients: float | None  # None where there was no backward pass
-    worst: str  # the argument whose gradient is the worst
+    of_gradients: dict[str, float] | None  # None where there was no backward pass
 
-    def within(self, bound: float) -> bool:
-        return self.values <= bound and (self.gradients or 0.0) <= bound
+    @property
+    def gradients(self) -> float | None:
+        return None if self.of_gradients is None else self.of_gradients[self.worst]
+
+    @property
+    def worst(self) -> str:
+        """The argument whose gradient is the worst."""
+        return max(self.of_gradients, key=self.of_gradients.__getitem__) if self.of_gradients else ""
+
+    def within(self, bound: float, but: Mapping[str, float] = MappingProxyType({})) -> bool:
+        """but: bounds of some gradients that are others."""
+        found = (self.of_gradients or {}).items()
+        return self.values <= bound and all(error <= but.get(name, bound) for name, error in found)
 
 
 @dataclass(frozen=True)
@@ -101,11 +113,9 @@ def compare(
     judge = run(operation.function("reference"), cast(given, bench, torch.float64, all_of_it=True), backward)
     values = max(_error(*pair) for pair in zip(found.outputs, judge.outputs, strict=True))
     if not backward:
-        return Errors(values, None, "")
+        return Errors(values, None)
     largest = max(gradient.abs().max().item() for gradient in judge.gradients.values()) or 1.0
-    by_argument = {key: _error(found.gradients[key], judge.gradients[key], largest) for key in judge.gradients}
-    worst = max(by_argument, key=by_argument.__getitem__)
-    return Errors(values, by_argument[worst], worst)
+    return Errors(values, {key: _error(found.gradients[key], judge.gradients[key], largest) for key in judge.gradients})
 
 
 def cast(example: dict[str, Any], device: torch.device, dtype: torch.dtype, all_of_it: bool = False) -> dict[str, Any]:

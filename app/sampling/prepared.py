@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from app.devices import Precision, choose_dtype, has_cuda_graphs
+from app.devices import NVIDIA, Precision, choose_dtype, has_cuda_graphs
 from app.errors import UserError
 from app.model.compiled import Compiled
 from app.ops import select
@@ -79,6 +79,8 @@ def prepared(
         for dtype in {torch.float32, ready.dtype}:
             select.prepare(device, dtype, backward=False, used=select.used_by(model))
     if compile:
+        if device.type == NVIDIA:  # hundreds of weights to be rounded, in one kernel instead of one each
+            how = {"options": {"combo_kernels": True}} | how
         ready.call = Compiled(model, device, lengths_vary=False, tell=tell, **how)
     return ready
 

@@ -121,7 +121,9 @@ def test_what_takes_too_long_is_left_out_and_said(another, monkeypatch):
 
 def test_all_of_an_operation_take_turns(another, monkeypatch):
     together = []
-    monkeypatch.setattr(trials, "medians", lambda calls, *_: together.append([*calls]) or dict.fromkeys(calls, 1.0))
+    monkeypatch.setattr(
+        trials, "medians", lambda calls, *_, **__: together.append([*calls]) or dict.fromkeys(calls, 1.0)
+    )
     another(another.reference)
     examine_all = list(examine("cpu", (4,)))
     assert together == [["reference", "torch", "another"]] * 2 and len(examine_all) == 5

@@ -46,7 +46,7 @@ def pretended(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 2**20)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 3 * 2**20)
-    monkeypatch.setattr(torch, "compile", lambda model, mode: model)
+    monkeypatch.setattr(torch, "compile", lambda model, **how: model)
     monkeypatch.setattr(run, "Apart", Here)
     monkeypatch.setattr(memory, "return_what_is_freed", lambda: None)
     monkeypatch.setattr(esm, "SHAPE", "esm2_8m")

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from app.devices import NVIDIA
 from app.ops import check
+from app.ops.backend import Call
 from app.ops.edge_embedding import edge_embedding, gathered
 from app.ops.edge_embedding.distogram import bin_of, distogram
 from tests.factories import generator
@@ -103,3 +105,17 @@ def test_memory_is_that_of_the_result_and_a_few_rows(monkeypatch):
     assert used("torch", backward=False) < 2.6 * result
     assert used("torch", backward=False) < used("reference", backward=False) / 2
     assert used("torch", backward=True) < 4.2 * result  # three of them the loss's own
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "backward", "first"),
+    [
+        ("cpu", torch.float32, True, "torch"),
+        ("cpu", torch.bfloat16, False, "torch"),
+        (NVIDIA, torch.bfloat16, False, "triton"),
+        (NVIDIA, torch.float32, False, "torch"),
+        (NVIDIA, torch.bfloat16, True, "reference"),
+    ],
+)
+def test_auto_tries_first_what_was_measured_to_be_faster(device, dtype, backward, first):
+    assert edge_embedding.order(Call(device, dtype, 256, (64, 22, 128), backward))[0] == first

@@ -55,8 +55,9 @@ def test_it_is_an_mlp_with_a_residual_over_the_edge_and_its_two_nodes():
 # Several examples in a chunk, one row, rows of one example with a rest, everything in one
 @pytest.mark.parametrize(("length", "batch", "pairs"), [(3, 5, 20), (7, 2, 1), (7, 2, 21), (7, 2, 2**20), (1, 3, 2)])
 def test_chunks_of_any_size_give_the_reference_in_values_and_all_gradients(backend, length, batch, pairs, monkeypatch):
-    module, constant = {"torch": ("chunked", "PAIRS_IN_CACHE"), "triton": ("fused", "PAIRS_AT_ONCE")}[backend]
+    module, constant = {"torch": ("chunked", "PAIRS_IN_CACHE"), "triton": ("tiles", "PAIRS_AT_ONCE")}[backend]
     monkeypatch.setattr(f"app.ops.edge_transition.{module}.{constant}", pairs)
+    monkeypatch.setattr("app.ops.edge_transition.tiles.MOST_CHUNKS", 10**6)
     errors = check.compare(edge_transition, backend, plain(length, batch), "cpu", torch.float32)
     assert errors.within(check.BOUNDS[torch.float32]), errors
 

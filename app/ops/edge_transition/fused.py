@@ -13,7 +13,7 @@ from app.devices import compute_dtype, current, full_precision
 from app.ops.edge_transition import kernels
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import add_up, chunks, node_terms
-from app.ops.edge_transition.tiles import NARROWEST, PAIRS_AT_ONCE, Tile, backward_tile, forward_tile
+from app.ops.edge_transition.tiles import NARROWEST, Tile, backward_tile, forward_tile, pairs_at_once
 
 
 def edge_transition(
@@ -78,7 +78,7 @@ def pair_mlp_backward(
 ) -> list[Tensor]:
     """Gradients of all arguments of `pair_mlp` but the mask."""
     given = grad, edge, first_i, first_j, last_i, last_j, w1, w2, b2, w3, norm_weight, norm_bias, mask
-    return launch_backward(*given, backward_tile(len(w2)), PAIRS_AT_ONCE)
+    return launch_backward(*given, backward_tile(len(w2)), pairs_at_once(mask.numel()))
 
 
 @pair_mlp_backward.register_fake
@@ -124,7 +124,7 @@ def launch_forward(
 def launch_backward(
     grad: Tensor, edge: Tensor, first_i: Tensor, first_j: Tensor, last_i: Tensor, last_j: Tensor, w1: Tensor,
     w2: Tensor, b2: Tensor, w3: Tensor, norm_weight: Tensor, norm_bias: Tensor, mask: Tensor, tile: Tile,
-    pairs_at_once: int,
+    at_once: int,
 ) -> list[Tensor]:  # fmt: skip
     """`pair_mlp_backward` with a given tile, so many pairs at a time."""
     terms = [term.contiguous() for term in (first_i, first_j, last_i, last_j)]
@@ -137,7 +137,7 @@ def launch_backward(
     of_layers = [torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (w1, w2, b2, w3)]
     of_w1, of_w2, of_b2, of_w3 = of_layers
     of_norm = [torch.zeros(shape.out, device=edge.device) for _ in range(2)]
-    for part in chunks(size, length, pairs_at_once):
+    for part in chunks(size, length, at_once):
         edges, above, present = (x[part].reshape(-1, x.shape[-1]) for x in (edge, grad, mask[..., None]))
         pairs, tiles = len(edges), triton.cdiv(len(edges), tile.pairs)
         first, second, grad_first, grad_second = (edge.new_empty(pairs, shape.hidden) for _ in range(4))

@@ -47,3 +47,12 @@ NARROWEST = 128
 
 PAIRS_AT_ONCE = 2**16
 """Pairs of a chunk in the backward pass: 230 MB in half precision at Multiflow's widths."""
+
+MOST_CHUNKS = 4
+"""Where there are more pairs than so many chunks hold, chunks are larger: a host that launches dozens of small kernels
+for each of them would take longer than a GPU that computes them."""
+
+
+def pairs_at_once(pairs: int) -> int:
+    """How many of all pairs are a chunk."""
+    return max(PAIRS_AT_ONCE, -(-pairs // MOST_CHUNKS))

@@ -96,7 +96,7 @@ def _forward(
 
         tiles = sizes.tiles(of_forward(batch * length), edge, "queries")
         tiled = triton.cdiv(length, tiles.queries)
-        per_split, splits = _split(length, tiles.keys, batch * tiled, edge.device)
+        per_split, splits = _split(length, tiles.keys, batch * tiled, tiles.at_once, edge.device)
         widths = (sizes.value,), (sizes.c_z,), ()
         parts = [trans.new_empty(splits, batch, heads, length, *width) for width in widths]
         fused_forward.attend[(tiled, splits, batch)](
@@ -163,7 +163,7 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
         widths = sizes.of("HEADS H_PAD WIDTH W_PAD VALUE V_PAD C_Z Z_PAD")
         tiles = sizes.tiles(BY_QUERIES, edge, "queries")
         tiled = triton.cdiv(length, tiles.queries)
-        per_split, query_splits = _split(length, tiles.keys, batch * tiled, edge.device)
+        per_split, query_splits = _split(length, tiles.keys, batch * tiled, tiles.at_once, edge.device)
         d_queries = trans.new_empty(query_splits, *queries.shape)
         d_edge = torch.empty_like(edge, memory_format=torch.contiguous_format)
         d_bias_weight = trans.new_empty(query_splits * batch * tiled, heads, c_z)
@@ -175,7 +175,7 @@ def _backward(given: list[Tensor], kept: list[Tensor], gradients: list[Tensor]) 
 
         tiles = sizes.tiles(BY_KEYS, edge, "keys")
         tiled = triton.cdiv(length, tiles.keys)
-        per_split, key_splits = _split(length, tiles.queries, batch * tiled, edge.device)
+        per_split, key_splits = _split(length, tiles.queries, batch * tiled, tiles.at_once, edge.device)
         d_by_key = [trans.new_empty(key_splits, *x.shape) for x in (keys, values, key_bias)]
         fused_backward.by_keys[(tiled, key_splits, batch)](
             *(*common, *d_by_key, length, batch, *edge.stride()[:3], per_split),
@@ -258,11 +258,11 @@ def _rows(x: Tensor, inner: int) -> Tensor:
     return x if near and x[(0,) * (x.dim() - inner)].is_contiguous() else x.contiguous()
 
 
-def _split(length: int, step: int, programs: int, device: torch.device) -> tuple[int, int]:
+def _split(length: int, step: int, programs: int, at_once: int, device: torch.device) -> tuple[int, int]:
     """Into how many parts to cut a loop over `length` so that all processors have work: (size of a part, parts)."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type != "cpu" else 4
     steps = triton.cdiv(length, step)
-    splits = max(1, min(steps, processors // programs))
+    splits = max(1, min(steps, at_once * processors // programs))
     per_split = triton.cdiv(steps, splits)
     return per_split * step, triton.cdiv(steps, per_split)
 

@@ -6,18 +6,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Tiles:
-    """How one kernel is cut: `queries` x `keys` pairs at a time, by `warps` warps, `stages` loads under way."""
+    """How one kernel is cut: `queries` x `keys` pairs at a time, by `warps` warps, `stages` loads under way.
+
+    at_once: programs that a processor runs together.
+    """
 
     queries: int
     keys: int
     warps: int
     stages: int
+    at_once: int = 1
 
 
-# By bytes of a number of the edges; for published widths, by what was fastest on an H100.
+# By bytes of a number of the edges; for published widths, by what was fastest on an H100 and an H200.
 ATTEND = {2: Tiles(8, 16, 8, 3), 4: Tiles(4, 16, 8, 1)}
 ATTEND_MANY = {2: Tiles(16, 16, 8, 2), 4: Tiles(4, 16, 8, 1)}
-BY_QUERIES = {2: Tiles(8, 16, 8, 1), 4: Tiles(4, 16, 8, 1)}
+BY_QUERIES = {2: Tiles(4, 16, 4, 2, at_once=2), 4: Tiles(4, 16, 8, 1)}
 BY_KEYS = {2: Tiles(16, 16, 8, 2), 4: Tiles(16, 4, 8, 1)}
 MANY = 2048
 """Queries that are enough for large tiles on all processors."""

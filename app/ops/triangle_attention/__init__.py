@@ -11,14 +11,13 @@ from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, TRIFAST, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
 
-# Residues from which on `auto` takes a package in half precision. Milliseconds on an H100, bfloat16, 4 heads of 32:
+# Milliseconds of an H200, bfloat16, 4 heads of 32:
 #                            forward at 128, 256, 512    with the backward pass
-#   torch                    0.24  0.63  3.70            0.67  3.40  20.0
-#   cuequivariance 0.12.0    0.43  0.45  1.42            1.29  1.49   5.74
-#   trifast 0.1.13              -  0.42  1.19               -  2.26   9.20   (at 512 with smaller tiles than now)
-FUSED_FROM = 192  # interpolated between 128 and 256
-TRIFAST_FROM = 256  # not measured below; where cuequivariance is missing
-TRIFAST_FIRST_FROM = 512  # forward alone
+#   torch                    0.09  0.43  3.15            0.19  1.04  10.7
+#   cuequivariance 0.12.0    0.05  0.17  0.99            0.18  0.80   5.18
+#   trifast 0.1.13           0.07  0.22  1.00            0.28  0.92   3.59
+TRIFAST_FROM = 320
+"""Residues from which on `auto` takes trifast first where gradients are asked for; interpolated."""
 
 _NARROW = 32
 _SHORTEST_NARROW = 201
@@ -53,11 +52,9 @@ def limit_of_cuequivariance(call: Call) -> str | None:
 
 
 def order(call: Call) -> tuple[str, ...]:
-    if call.dtype not in HALF or call.length < FUSED_FROM:
+    if call.dtype not in HALF:
         return ("torch",)
-    if call.length < TRIFAST_FROM:
-        return ("cuequivariance", "torch")
-    if call.length >= TRIFAST_FIRST_FROM and not call.backward:
+    if call.backward and call.length >= TRIFAST_FROM:
         return ("trifast", "cuequivariance", "torch")
     return ("cuequivariance", "trifast", "torch")
 

@@ -23,13 +23,13 @@ def triangle_multiplication(
     device, dtype = edge.device, edge.dtype
     autocast = under_autocast(device)
     narrow = torch.get_autocast_dtype(device.type) if autocast else dtype
-    norms = [x if autocast else x.to(dtype) for x in (*norm_in, *norm_out)]
+    norms = [(x if autocast else x.to(dtype)).contiguous() for x in (*norm_in, *norm_out)]
     p_in, g_in, p_out, g_out = (x.to(narrow).contiguous() for x in (p_in, g_in, p_out, g_out))
     with current(device):
         out = cuequivariance_torch.triangle_multiplicative_update(
             edge.contiguous(),
             direction=direction,
-            mask=mask.to(narrow),
+            mask=mask.to(narrow).contiguous(),
             norm_in_weight=norms[0],
             norm_in_bias=norms[1],
             p_in_weight=p_in,
