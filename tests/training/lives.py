@@ -39,21 +39,32 @@ class Fate:
     saved: list[int] = field(default_factory=list)  # lives that answered a signal by saving and ending
 
 
-def live(command: Sequence[str], out: Path, ranks: int = 1, slow_disk: float = 0) -> float:
-    """A run that nothing happens to; its seconds."""
+@dataclass(frozen=True)
+class Seconds:
+    """How long a run takes that nothing happens to: until its first batch, and from then on."""
+
+    starting: float
+    training: float
+
+
+def live(command: Sequence[str], out: Path, ranks: int, slow_disk: float) -> Seconds:
+    """A run that nothing happens to. slow_disk: see below."""
     warm = _server.Process(target=int)
     warm.start()
     warm.join()
     began = time.monotonic()
-    assert _ends(_start(command, out, 0, ranks, slow_disk)) == [0] * ranks, said(out)
-    return time.monotonic() - began
+    processes = _start(command, out, 0, ranks, slow_disk)
+    _wait_for_first_batch(processes, out, 0)
+    trained = time.monotonic()
+    assert _ends(processes) == [0] * ranks, said(out)
+    return Seconds(trained - began, time.monotonic() - trained)
 
 
 def live_dangerously(
-    command: Sequence[str], out: Path, random: Random, seconds: float, kills: int, ranks: int = 1, slow_disk: float = 0
+    command: Sequence[str], out: Path, random: Random, seconds: Seconds, kills: int, ranks: int, slow_disk: float
 ) -> Fate:
-    """The same command again and again, each time ended at a uniformly random moment of `seconds`, until the run is
-    done; after so many kills it is left alone.
+    """The same command again and again, each time ended at a uniformly random moment, until the run is done; after so
+    many kills it is left alone. One moment of four is anywhere in a run's time, the others lie after the first batch.
 
     A signal strikes all ranks, as when a machine goes down, or one of them; where that died, the launcher kills the
     others.
@@ -61,8 +72,14 @@ def live_dangerously(
     """
     fate = Fate()
     for life in range(10 * kills):
+        written = _written(out)
         processes = _start(command, out, life, ranks, slow_disk)
-        if len(fate.kills) < kills and (number := _strike(processes, random, seconds)):
+        moment = random.uniform(0, seconds.training)
+        if random.random() < 0.25:
+            moment = random.uniform(0, seconds.starting + seconds.training)
+        else:
+            _wait_for_first_batch(processes, out, written)
+        if len(fate.kills) < kills and (number := _strike(processes, random, moment)):
             fate.kills.append(number)
         ends = _ends(processes)
         fate.cut_saves += any(out.rglob(".*.tmp"))
@@ -103,9 +120,20 @@ def _start(command: Sequence[str], out: Path, life: int, ranks: int, slow_disk: 
     return processes
 
 
+def _written(out: Path) -> int:
+    """Bytes of the first rank's record."""
+    record = _record(out, 0)
+    return record.stat().st_size if record.exists() else 0
+
+
+def _wait_for_first_batch(processes: list, out: Path, written: int) -> None:
+    while _written(out) == written and any(process.is_alive() for process in processes):
+        time.sleep(0.001)
+
+
 def _strike(processes: list, random: Random, seconds: float) -> signal.Signals | None:
-    """Wait for the moment and send a signal; which it was, or None where the run was faster."""
-    moment = time.monotonic() + random.uniform(0, seconds)
+    """Send a signal after so many seconds; which it was, or None where the run was faster."""
+    moment = time.monotonic() + seconds
     while time.monotonic() < moment and any(process.is_alive() for process in processes):
         time.sleep(0.001)
     (number,) = random.choices(list(ENDED_BY), list(ENDED_BY.values()))
@@ -137,6 +165,7 @@ def _life(rank: int, command: list[str], out: Path, life: int, ranks: int, slow_
     with out.with_suffix(".log").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    multiprocessing.set_start_method("fork", force=True)  # of data workers, as in a process that nobody forked
     torch.set_num_threads(1)
     if ranks > 1:
         here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
