@@ -23,6 +23,8 @@ from app.types import ProteinBatch
 
 log = logging.getLogger(__name__)
 
+_LAST_STEP = 60  # seconds that a worker still serves after a SIGTERM
+
 
 class ResumableLoader:
     """Batches of `dataset` for one rank, an epoch at each iteration, from wherever `position` says training stands.
@@ -58,7 +60,7 @@ class ResumableLoader:
             persistent_workers=workers > 0,
             # forking a process that has touched Metal crashes it
             multiprocessing_context="spawn" if workers > 0 and sys.platform == "darwin" else None,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # its own: torch would draw from the global one at every epoch
         )
 
@@ -102,9 +104,12 @@ def _as_it_is(read: Read) -> Read:
     return read
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; when to stop is for the one that trains to decide."""
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C and a scheduler's signals reach all processes of a run; when to stop is for the one that trains to decide,
+    which needs its workers until the step under way is done. It ends them itself, at the latest by SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_STEP))
 
 
 class _Keys:

@@ -109,9 +109,9 @@ def open_checkpoint(path: str | Path, language: Mapping[str, Any] | None = None)
 
     language: settings of the language model that hold here in place of the checkpoint's: name, backend, precision.
 
-    Raises UserError for a file that is missing, cut off, no checkpoint, or of a newer Trunkline; for one that names a
-    class that does not belong there (nothing in it is run); for a recipe that is not valid; and for parameters that are
-    missing, unexpected or of another shape, all of them listed.
+    Raises UserError for a file that is missing, does not verify, is no checkpoint, or is of a newer Trunkline; for one
+    that names a class that does not belong there (nothing in it is run); for a recipe that is not valid; and for
+    parameters that are missing, unexpected or of another shape, all of them listed.
     """
     path = Path(path)
     checkpoint = _read(path)

@@ -3,23 +3,27 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from app.structure.atomic import replacing
-from app.training.files import told_of, write_whole
+from app.training.files import sync_folder, write_whole
+from app.training.seal import seal
 
 
 class WholeFiles(CheckpointIO):
-    """Checkpoints appear whole or not at all. What a run resumes from was read and checked before: `state`."""
+    """Checkpoints appear whole or not at all, their checksum inside.
+
+    state: what a run resumes from, read and checked before.
+    """
 
     def __init__(self, state: dict[str, Any] | None = None):
         self._state = state
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+        write_whole(Path(path), lambda file: _write(checkpoint, file))
 
     def load_checkpoint(self, path: str | Path, *_args, **_kwargs) -> dict[str, Any]:
         state, self._state = self._state, None  # large, and needed once
@@ -29,10 +33,20 @@ class WholeFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer stumbles over a write that failed and hides why it did
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+    seal(file)
+
+
 def link(source: Path, target: Path) -> None:
     """`target` becomes another name of the file `source`, or a copy where the file system has no such thing."""
-    with told_of(target), replacing(target) as aside:
-        try:
+    try:
+        with replacing(target) as aside:
             os.link(source, aside)
-        except OSError:
-            shutil.copyfile(source, aside)
+        sync_folder(target.parent)
+    except OSError:
+        with source.open("rb") as whole:
+            write_whole(target, lambda file: shutil.copyfileobj(whole, file))

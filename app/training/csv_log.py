@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class CsvLog(Logger):
             csv.writer(file, lineterminator="\n").writerow(_text(row.get(name)) for name in self._columns)
 
     @rank_zero_only
+    def save(self) -> None:
+        """The lines so far are on the disk on return, a power cut or not."""
+        if self._begun:
+            with told_of(self.path), self.path.open("a") as file:
+                os.fsync(file.fileno())
+
+    @rank_zero_only
     def drop_after(self, step: int) -> None:
         """Remove the lines of later steps, and one that was cut off. Where there is no file, nothing happens."""
         if self.path.exists():
@@ -49,7 +57,7 @@ class CsvLog(Logger):
         if not self.path.exists():
             return []
         with told_of(self.path):
-            text = self.path.read_text()
+            text = self.path.read_text(errors="replace")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         return [row for row in reader if row.get("step", "").isdigit() and None not in (*row, *row.values())]
 

@@ -16,11 +16,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     Raises UserError where it cannot be written.
     """
     with told_of(path):
-        with replacing(path) as aside, aside.open("wb") as file:
+        with replacing(path) as aside, aside.open("w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def refuse_unwritable(folder: Path) -> None:
         raise UserError(f"out={folder}: no right to write into {there}: choose another out=")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A file's new name lasts once its folder is on the disk too; some systems do not open folders."""
     try:
         opened = os.open(folder, os.O_RDONLY)

@@ -35,14 +35,23 @@ class Begin(Callback):
     def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics):
         self.folder, self.recipe, self.metrics = folder, recipe, metrics
 
-    @rank_zero_only
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if (first := trainer.strategy.broadcast(trainer.global_step)) != trainer.global_step:
+            raise UserError(
+                f"out={self.folder.path}: the first rank resumes at step {first}, rank {trainer.global_rank} at step"
+                f" {trainer.global_step}: not all machines see the same files yet; start again, or type resume=FILE"
+            )
+        self._take(trainer)
+
+    @rank_zero_only
+    def _take(self, trainer: Trainer) -> None:
+        logged = self.metrics.logged_step  # of a run that goes on
         plain = self.recipe.model_dump(mode="json")
-        self.folder.begin(plain)
+        self.folder.begin(plain, trainer.global_step)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
-                logger.drop_after(self.metrics.logged_step)
+                logger.drop_after(trainer.global_step if logged is None else logged)
 
 
 def fit(
@@ -67,11 +76,11 @@ def fit(
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
-        metrics,
+        stop,  # what ends the run comes first: the others see that this step is the last
+        StopAfterEpochs(settings),
         Begin(folder, recipe, metrics),
         KernelEnvironment(recipe.kernels, environment, folder),
-        stop,
-        StopAfterEpochs(settings),
+        metrics,
         TellDropped(),
     ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
@@ -79,12 +88,15 @@ def fit(
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
     trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
+    trainer._signal_connector.register_signal_handlers = lambda: None  # they would save, or stop, in mid-step
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
     except (SystemExit, RuntimeError) as error:
         if stop.received is None:
             raise
         say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
+    finally:
+        data.teardown()  # Lightning leaves that out after an error: workers would outlive the run
     return trainer, stop.received
 
 

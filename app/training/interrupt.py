@@ -1,19 +1,22 @@
-"""Ctrl-C: the step under way is finished and saved, then the run ends. A second Ctrl-C ends it at once."""
+"""Signals that end a run: the step under way is finished and saved, then it ends. A second Ctrl-C ends it at once."""
 
 import os
 import signal
 import threading
 from types import FrameType
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what schedulers send
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; what schedulers send before they kill; what SLURM is told to send so that a job is requeued (`slurm.py`)."""
 
 
 class StopOnSignal(Callback):
     """`received` tells which signal ended the run, or None.
 
-    On several ranks all stop at the same step, when any of them got a signal.
+    On several ranks all stop at the same step, when any of them got a signal. Schedulers repeat theirs and send them to
+    every process: only a second Ctrl-C, a person's, gives the step up.
     """
 
     def __init__(self):
@@ -27,17 +30,28 @@ class StopOnSignal(Callback):
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"\nstopping after this step; again to stop at once\n")  # print is not safe in a signal handler
+        if self.received is None:
+            again = "; again to stop at once" if number == signal.SIGINT else ""
+            os.write(2, f"\nstopping after this step{again}\n".encode())  # print is not safe in a signal handler
+        if self.received is None or number == signal.SIGINT:  # a job to be requeued still is when SIGTERM follows
+            self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.global_step != self._step:  # else gradients are being accumulated
             self._step = trainer.global_step
-            if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            if number := self._anyones(trainer):
                 trainer.should_stop = True
-                self.received = self.received or signal.SIGINT
+                self.received = number
+
+    def _anyones(self, trainer: Trainer) -> int:
+        """The signal that any rank received, the same on all of them; 0 for none."""
+        own = self.received or 0
+        if trainer.world_size == 1:
+            return own  # without waiting for a device
+        numbers = torch.tensor(own, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(numbers, reduce_op="max"))
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._restore()

@@ -7,7 +7,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
+from app.training.run_end import is_last_step
 from app.types import ProteinBatch
 
 BINS = 4
@@ -72,14 +74,27 @@ class StratifiedMeans(Metric):
             means |= {key: total / n for key, total, n in zip(names, sums, counts, strict=True) if n}
         return means
 
-    def totals(self) -> dict[str, Tensor]:
-        """The sums over all ranks, on the CPU; to be called on all of them."""
-        with self.sync_context():
-            return {"sums": self.sums.clone().cpu(), "counts": self.counts.clone().cpu()}
+    def of_all_ranks(self) -> dict[str, Tensor]:
+        """Every rank's `sums` and `counts`, [ranks, values, 1 + bins] on the CPU; to be called on all of them."""
+        gather = gather_all_tensors if torch.distributed.is_initialized() else lambda own: [own]
+        return {name: torch.stack(gather(getattr(self, name))).cpu() for name in ("sums", "counts")}
+
+    def restore(self, of_ranks: dict[str, Tensor]) -> None:
+        """Each rank takes what it had, so that not even rounding tells a resumed run; where their number changed, the
+        first takes all."""
+        there = torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if there else (0, 1)
+        for name in ("sums", "counts"):
+            parts = of_ranks[name].reshape(-1, *self.sums.shape)
+            if len(parts) == ranks:
+                setattr(self, name, parts[rank].clone())
+            elif rank == 0:
+                setattr(self, name, parts.sum(0))
 
 
 class LogMetrics(Callback):
-    """A line to every logger each `every` optimizer steps, and at the end of the run one over what is left.
+    """A line to every logger each `every` optimizer steps, and at the last step of the run one over what is left, which
+    is there before the last checkpoint: a run killed between the two has lost nothing.
 
     A checkpoint carries the sums since the last line, so a resumed run writes the lines that an uninterrupted one would
     have. `logged_step` is the step of that last line; lines after it, the one over what was left among them, are to be
@@ -93,7 +108,7 @@ class LogMetrics(Callback):
         self.every = every
         self.means = StratifiedMeans()
         self.logged_step: int | None = None
-        self._step, self._epoch, self._since, self._waited = 0, 0, 0.0, 0.0
+        self._step, self._epoch, self._since, self._waited, self._written = 0, 0, 0.0, 0.0, -1
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
@@ -111,12 +126,15 @@ class LogMetrics(Callback):
                 self._write(trainer)
                 self.logged_step, self._since, self._waited = self._step, time.perf_counter(), _waited(trainer)
                 self.means.reset()
+            elif is_last_step(trainer):
+                self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._step != self.logged_step:
+        if self._step not in (self.logged_step, self._written):  # something stopped the run after this had its turn
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
+        self._written = self._step
         row = self.means.compute()
         row["residues_per_second"] = row.pop("residues") / (time.perf_counter() - self._since)
         row["waited_seconds"] = _waited(trainer) - self._waited
@@ -125,17 +143,12 @@ class LogMetrics(Callback):
             logger.log_metrics({name: row[name] for name in COLUMNS if name in row}, step=self._step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logged_step": self.logged_step, **self.means.totals()}
+        return {"logged_step": self.logged_step, **self.means.of_all_ranks()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.logged_step = int(state["logged_step"])
-        if self.means.sums.shape == state["sums"].shape and self._speaks_for_all():
-            self.means.sums, self.means.counts = state["sums"].clone(), state["counts"].clone()
-
-    @staticmethod
-    def _speaks_for_all() -> bool:
-        """The sums stored are those of all ranks together: one of them takes them over."""
-        return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        if state["sums"].shape[-2:] == self.means.sums.shape:  # else of a version that had other columns
+            self.means.restore(state)
 
 
 def _waited(trainer: Trainer) -> float:

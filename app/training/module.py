@@ -1,5 +1,6 @@
 """The LightningModule: noise a batch, predict the clean one, take the losses."""
 
+import random
 from typing import Any
 
 import lightning
@@ -69,10 +70,13 @@ class CodesignModule(lightning.LightningModule):
         return noisy
 
     def _generator(self, batch_idx: int) -> torch.Generator:
-        """The step's generator for noise, on the CPU; dropout's generators are seeded along with it."""
+        """The step's generator for noise, on the CPU. Every other generator is seeded along with it: torch's on all
+        devices, which dropout draws from, and for whatever a block may come to use, numpy's and Python's."""
         source = np.random.SeedSequence([self.recipe.seed, self.current_epoch, batch_idx, self.global_rank])
-        noise_seed, dropout_seed = source.generate_state(2, np.uint64).tolist()
+        noise_seed, dropout_seed, other_seed = source.generate_state(3, np.uint64).tolist()
         torch.manual_seed(dropout_seed)
+        np.random.seed(other_seed % 2**32)
+        random.seed(other_seed)
         return torch.Generator().manual_seed(noise_seed)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -22,7 +22,8 @@ from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
 from app.ops import select
-from app.training import console
+from app.training import console, slurm
+from app.training.auto_resume import AUTO, folder_of, newest
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
 from app.training.fit import accelerator_of, fit
@@ -76,11 +77,18 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     """Raises UserError for a command line that does not compose, a checkpoint that does not open or does not fit to it,
     and a folder that is not free."""
     typed = typed_overrides(arguments)
-    if (resume := typed.get("resume")) is not None:
+    resume = typed.get("resume")
+    automatic = resume == AUTO or (slurm.was_requeued() and folder_of(arguments, typed).holds_run())
+    if automatic:
+        folder = folder_of(arguments, typed)
+        if (opened := newest(folder, typed_language(typed))) is not None:
+            return _continued(opened, folder, _without(arguments, "experiment", "weights", "weights_boltz"))
+    if resume not in (None, AUTO):
         for key in ("weights", "weights_boltz"):
             if typed.get(key) is not None:
                 raise UserError(f"resume= and {key}=: give one; resume goes on with a run, {key} starts a new one")
-        return _resumed(Path(resume), typed.get("out"), arguments)
+        return _resumed(Path(resume), typed.get("out"), arguments, automatic)
+    arguments = _without(arguments, "resume")
     language: dict[str, Any] = {}
     if typed.get("weights") is not None and not _chooses_model(others := _without_language(arguments)):
         language, arguments = typed_language(typed), others  # of the checkpoint's model, which no recipe knows yet
@@ -102,7 +110,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     boltz = None if run["weights_boltz"] is None else Path(run["weights_boltz"])
     plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])), weights=weights, weights_boltz=boltz)
     if rank_zero_only.rank == 0:
-        plan.folder.refuse_other_run()
+        plan.folder.refuse_other_run(plan.recipe.model_dump(mode="json") if automatic else None)
     return plan
 
 
@@ -129,6 +137,10 @@ def _refuse_language(language: Mapping[str, Any], opened: Opened) -> None:
 
 def _without_language(arguments: Sequence[str]) -> list[str]:
     keys = [f"{ESM}.{name}" for name in LanguageHere.model_fields]
+    return _without(arguments, *keys)
+
+
+def _without(arguments: Sequence[str], *keys: str) -> list[str]:
     return [text for text in arguments if text.partition("=")[0] not in keys]
 
 
@@ -143,7 +155,17 @@ def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dic
     return merge(config | {name: recipe[name] for name in sections}, own)
 
 
-def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
+def _continued(opened: Opened, folder: RunFolder, arguments: Sequence[str]) -> Plan:
+    _refuse_language(typed_language(typed_overrides(arguments)), opened)
+    opened.refuse_weights_only()
+    recipe = amended_recipe(opened, arguments)
+    if rank_zero_only.rank == 0:
+        folder.refuse_unwritable()
+    return Plan(recipe, folder, resume=opened)
+
+
+def _resumed(path: Path, out: str | None, arguments: Sequence[str], again: bool = False) -> Plan:
+    """again: the same command was killed before the first checkpoint of the run that it begins in another folder."""
     language = typed_language(typed_overrides(arguments))
     opened = open_checkpoint(path, language)
     _refuse_language(language, opened)
@@ -157,7 +179,7 @@ def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
         if own is not None and folder.path.resolve() == own.path.resolve():
             folder.refuse_newer(path, opened.step)
         else:
-            folder.refuse_other_run()
+            folder.refuse_other_run(recipe.model_dump(mode="json") if again else None)
     return Plan(recipe, folder, resume=opened)
 
 
@@ -235,6 +257,8 @@ def conclude(plan: Plan, step: int, received: int | None) -> int:
     if received is None:
         say(f"done at step {step}: {plan.folder.last}")
         return 0
+    if received == signal.SIGUSR1 and rank_zero_only.rank == 0:
+        slurm.requeue()
     saved = plan.folder.last.is_file()
     say(f"interrupted at step {step}" + (f"; go on by: python train.py {plan.folder.resume_hint()}" if saved else ""))
     return INTERRUPTED if received == signal.SIGINT else 128 + received

@@ -31,6 +31,11 @@ def is_reached(settings: TrainerSettings, step: int, epochs: int) -> bool:
     return step >= settings.max_steps != UNLIMITED or epochs >= settings.max_epochs != UNLIMITED
 
 
+def is_last_step(trainer: Trainer) -> bool:
+    """Whether the run ends with the optimizer step that was just done."""
+    return trainer.should_stop or trainer.global_step == trainer.max_steps
+
+
 class StopAfterEpochs(Callback):
     """Stops the run with the last batch of its last epoch."""
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import yaml
 
+from app.config.diff import differences
 from app.errors import UserError
-from app.training.files import refuse_unwritable, told_of, write_whole
+from app.training.files import refuse_unwritable, sync_folder, told_of, write_whole
 
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 
@@ -66,16 +67,38 @@ class RunFolder:
         own = self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
         return own or (self.path / "manifest.json").exists()  # infer.py's
 
-    def refuse_other_run(self) -> None:
-        """Raises UserError where a run lies here, or where nothing could be written here."""
-        if self.holds_run():
+    def refuse_unwritable(self) -> None:
+        """Raises UserError where nothing could be written here."""
+        refuse_unwritable(self.path)
+
+    def refuse_other_run(self, recipe: dict | None = None) -> None:
+        """Raises UserError where a run lies here, or where nothing could be written here.
+
+        recipe: may lie here all the same, begun and killed before its first checkpoint.
+        """
+        if recipe is not None and self.recipe.exists() and not any(self.checkpoints.glob("*.ckpt")):
+            self._refuse_other_recipe(recipe)
+        elif self.holds_run():
             go_on = f"go on with it by {self.resume_hint()}, or " if self.last.is_file() else "remove it or "
             raise UserError(f"out={self.path}: holds another run: {go_on}choose another out=")
-        refuse_unwritable(self.path)
+        self.refuse_unwritable()
+
+    def _refuse_other_recipe(self, recipe: dict) -> None:
+        try:
+            begun = yaml.safe_load(self.recipe.read_text())
+            changes = differences(begun, recipe)
+        except (OSError, ValueError, AttributeError, yaml.YAMLError):
+            raise UserError(f"{self.recipe}: cannot be read: remove the folder, the run has no checkpoint") from None
+        if changes:
+            key, old, new = changes[0]
+            raise UserError(
+                f"out={self.path}: holds a run that has no checkpoint yet, begun with {key}={old}, not {new}: type what"
+                " it was begun with, or remove the folder"
+            )
 
     def refuse_newer(self, checkpoint: Path, step: int) -> None:
         """Raises UserError where this folder's own run went on beyond `checkpoint`, which resuming here would undo."""
-        refuse_unwritable(self.path)
+        self.refuse_unwritable()
         newest = max(map(_step_of, self.kept()), default=-1)
         if newest > step:
             raise UserError(
@@ -86,11 +109,20 @@ class RunFolder:
     def resume_hint(self) -> str:
         return f"resume={shlex.quote(str(self.last))}"
 
-    def begin(self, recipe: dict) -> None:
-        """Make the folder and write down the recipe; remove what a killed run left half-written."""
+    def begin(self, recipe: dict, step: int) -> None:
+        """Make the folder and write down the recipe; remove what a killed run left half-written.
+
+        step: where the run begins. Checkpoints of later steps were passed over as damaged: they are renamed, so that
+        they do not count among the newest.
+        """
         _write(self.recipe, recipe)
         with told_of(self.checkpoints):
             self.checkpoints.mkdir(exist_ok=True)
+            sync_folder(self.path)
+            sync_folder(self.path.parent)
+            for path in self.kept():
+                if _step_of(path) > step:
+                    path.rename(path.with_suffix(".ckpt.damaged"))
             for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
                 leftover.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from app.errors import UserError
 from app.training.checkpoint_io import link
+from app.training.run_end import is_last_step
 from app.training.run_folder import RunFolder
 
 
@@ -29,7 +30,7 @@ class SaveCheckpoints(Checkpoint):
         if step == self._step:  # gradients are being accumulated
             return
         self._step = step
-        if step % self.every == 0 or _is_last_step(trainer):
+        if step % self.every == 0 or is_last_step(trainer):
             self._save(trainer, module, step)
 
     def _save(self, trainer: Trainer, module: LightningModule, step: int) -> None:
@@ -38,6 +39,8 @@ class SaveCheckpoints(Checkpoint):
                 f"step {step}: the weights are no longer finite, training diverged: go on from an earlier checkpoint"
                 " with a smaller optimizer.lr or with trainer.gradient_clip=1"
             )
+        for logger in trainer.loggers:
+            logger.save()  # the lines up to this step are on the disk before the checkpoint that counts on them
         trainer.save_checkpoint(self.folder.last)
         if trainer.is_global_zero:
             link(self.folder.last, self.folder.checkpoint_of(step))
@@ -47,7 +50,3 @@ class SaveCheckpoints(Checkpoint):
         if self.keep is not None:
             for path in self.folder.kept()[: -self.keep]:
                 path.unlink(missing_ok=True)
-
-
-def _is_last_step(trainer: Trainer) -> bool:
-    return trainer.should_stop or trainer.global_step == trainer.max_steps

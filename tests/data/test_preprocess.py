@@ -132,7 +132,9 @@ def test_a_file_that_kills_its_worker_is_dropped_and_the_rest_is_made(tmp_path):
 
 
 def test_leftovers_of_killed_writers_are_removed_once_old(tmp_path):
-    fresh, old = (tmp_path / "v1" / "ab" / f".{name}.safetensors.1.tmp" for name in ("fresh", "old"))
+    fresh, old = (
+        tmp_path / f"v{cache.FORMAT_VERSION}" / "ab" / f".{name}.safetensors.1.tmp" for name in ("fresh", "old")
+    )
     fresh.parent.mkdir(parents=True)
     fresh.touch()
     old.touch()

@@ -69,15 +69,16 @@ def test_killed_at_several_steps_on_real_structures(tmp_path, shared, accumulate
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_terminal_reaches_the_workers_too(tmp_path):
-    """The signal goes to every process of the run; the step under way is saved all the same."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_reaches_the_workers_too(tmp_path, number):
+    """Ctrl-C at a terminal and schedulers' go to every process of the run; the step under way is saved all the same."""
     out = tmp_path / "stopped"
     made = arguments(tmp_path, "trainer.log_every=1", "trainer.accumulate=3", "data.loader.num_workers=2")
     with runs.in_own_process(*made, f"out={out}", start_new_session=True) as process:
         wait_for(5, out, process)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         said, error = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130, said + error
+    assert process.returncode == 128 + number, said + error
     assert error.count("stopping after this step") == 1 and "Traceback" not in error
     step = runs.checkpoint(out)["global_step"]
     assert said.splitlines()[-1].startswith(f"interrupted at step {step}; go on by: python train.py resume=")

@@ -35,8 +35,17 @@ def test_the_sums_can_be_carried_over():
         whole.update(*step)
     for step in steps[:2]:
         first.update(*step)
-    carried = first.totals()
+    carried = first.of_all_ranks()
     assert first.compute()["examples"] == 4  # taking them changes nothing
-    second.sums, second.counts = carried["sums"], carried["counts"]
+    second.restore(carried)
     second.update(*steps[2])
     assert second.compute() | {"residues": 0} == whole.compute() | {"residues": 0}
+
+
+def test_sums_of_another_number_of_ranks_are_taken_by_the_first():
+    parts = {name: torch.rand(2, *tensor.shape) for name, tensor in StratifiedMeans().of_all_ranks().items()}
+    one = StratifiedMeans()
+    one.restore({name: part[:, 0] for name, part in parts.items()})
+    assert torch.equal(one.sums, parts["sums"].sum(0)[0])
+    one.restore({name: part[0, 0] for name, part in parts.items()})  # as versions before had it: of all ranks together
+    assert torch.equal(one.counts, parts["counts"][0, 0])

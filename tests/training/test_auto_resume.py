@@ -1,0 +1,112 @@
+"""`resume=auto`: one command that begins a run, goes on with it, and takes the newest checkpoint that verifies."""
+
+import pytest
+import torch
+
+from app.errors import UserError
+from app.training.run import train
+from tests.training import runs
+from tests.training.runs import Crash, arguments, assert_same_weights, rows
+
+SETTINGS = ("trainer.max_steps=8", "trainer.checkpoint_every=2", "trainer.log_every=3")
+
+
+@pytest.fixture
+def made(tmp_path):
+    return arguments(tmp_path, *SETTINGS, "resume=auto")
+
+
+def crash(command, batch, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        runs.crash_at(batch, patch)
+        train(command)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # last.ckpt is another name of the same file
+    path.write_bytes(content)
+
+
+def test_the_same_command_begins_goes_on_and_has_ended(tmp_path, made, monkeypatch, capsys):
+    train([*made, f"out={tmp_path / 'whole'}"])
+    command = [*made, f"out={tmp_path / 'out'}"]
+    crash(command, 1, monkeypatch)  # before the first checkpoint
+    crash(command, 5, monkeypatch)
+    assert train(command) == 0
+    assert "resuming" in capsys.readouterr().out
+    assert_same_weights(tmp_path / "whole", tmp_path / "out")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "out")
+    assert train(command) == 0
+    assert "the run ended at step 8" in capsys.readouterr().out
+
+
+def test_damaged_ones_are_passed_over_by_name(tmp_path, made, monkeypatch, capsys):
+    train([*made, f"out={tmp_path / 'whole'}"])
+    command, checkpoints = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "checkpoints"
+    crash(command, 7, monkeypatch)
+    flip(checkpoints / "last.ckpt")
+    (checkpoints / "step-000006.ckpt").write_bytes((checkpoints / "step-000006.ckpt").read_bytes()[:-5])
+    capsys.readouterr()
+    train(command)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"passed over {checkpoints / 'last.ckpt'}: damaged, it does not match the checksum")
+    assert said[1].startswith(f"passed over {checkpoints / 'step-000006.ckpt'}: damaged, its end is missing")
+    assert f"resuming {checkpoints / 'step-000004.ckpt'}: epoch 0, step 4" in said
+    assert_same_weights(tmp_path / "whole", tmp_path / "out")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "out")
+    names = {path.name for path in checkpoints.iterdir()}
+    assert names == {"last.ckpt", *(f"step-00000{step}.ckpt" for step in (4, 6, 8)), "step-000006.ckpt.damaged"}
+
+
+def test_where_none_verifies_nothing_is_begun_anew(tmp_path, made, monkeypatch):
+    command, checkpoints = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "checkpoints"
+    crash(command, 5, monkeypatch)
+    for path in checkpoints.iterdir():
+        flip(path)
+    before = {path: path.read_bytes() for path in checkpoints.iterdir()}
+    with pytest.raises(UserError, match=r"none of its checkpoints can be used.*last\.ckpt.*step-000004.*step-000002"):
+        train(command)
+    assert before == {path: path.read_bytes() for path in checkpoints.iterdir()}
+
+
+def test_a_newer_trunklines_is_not_passed_over(tmp_path, made, monkeypatch):
+    command, last = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "checkpoints" / "last.ckpt"
+    crash(command, 5, monkeypatch)
+    saved = torch.load(last, weights_only=True)
+    saved["trunkline"]["format"] += 1
+    torch.save(saved, last)
+    with pytest.raises(UserError, match="newer Trunkline"):
+        train(command)
+
+
+def test_what_is_typed_again_changes_the_run_and_other_models_are_refused(tmp_path, made, monkeypatch, capsys):
+    out = f"out={tmp_path / 'out'}"
+    crash([*made, out], 1, monkeypatch)
+    with pytest.raises(UserError, match=r"no checkpoint yet, begun with seed=123, not 4: type what it was begun with"):
+        train([*made, "seed=4", out])
+    with pytest.raises(UserError, match="begun with"):
+        train(["resume=auto", out])
+    crash([*made, out], 5, monkeypatch)
+    train(["resume=auto", "trainer.max_steps=5", out])  # the checkpoint says the rest
+    assert "trainer.max_steps: 8 -> 5" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"model\.c_s=32 contradicts"):
+        train([text.replace("c_s=16", "c_s=32") for text in [*made, out]])
+
+
+def test_it_takes_no_folder_that_is_another_s(tmp_path, made):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="holds another run"):
+        train([*made, f"out={tmp_path / 'out'}"])
+
+
+def test_weights_are_for_the_beginning(tmp_path, made, monkeypatch):
+    train([*made, f"out={tmp_path / 'first'}"])
+    warm = [*made, f"weights={tmp_path / 'first' / 'checkpoints' / 'last.ckpt'}"]
+    train([*warm, f"out={tmp_path / 'whole'}"])
+    crash([*warm, f"out={tmp_path / 'out'}"], 1, monkeypatch)
+    crash([*warm, f"out={tmp_path / 'out'}"], 5, monkeypatch)
+    train([*warm, f"out={tmp_path / 'out'}"])
+    assert_same_weights(tmp_path / "whole", tmp_path / "out")
