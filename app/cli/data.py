@@ -1,4 +1,4 @@
-"""`python -m app data ...`: look at training data, download entries."""
+"""`python -m app data ...`: look at training data, cluster it, download entries."""
 
 import shlex
 from enum import StrEnum
@@ -12,7 +12,9 @@ from rich.table import Table
 
 from app.errors import UserError
 
-data_app = typer.Typer(help="Look at training data; download entries of the Protein Data Bank.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Look at training data, cluster it, download entries of the Protein Data Bank.", no_args_is_help=True
+)
 
 _ROWS = 40
 _NAMES = 6
@@ -53,6 +55,35 @@ def check_command(
     _show(console, path, report, None if everything else _ROWS, None if everything else _NAMES)
     if not report.used:
         raise UserError(f"{path}: nothing usable; see what was dropped and why above, or relax the limits")
+
+
+@data_app.command("cluster")
+def cluster_command(
+    path: Annotated[Path, typer.Argument(help="A folder of structure files, one file, or a Multiflow data set.")],
+    to: Annotated[Path, typer.Option(help="File to write: a line a cluster, as Multiflow has them.")],
+    min_identity: Annotated[float | None, typer.Option(help="Identical residues, of those aligned.")] = None,
+    min_coverage: Annotated[float | None, typer.Option(help="Aligned residues, of the shorter chain's.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where what is read and found is kept.")] = None,
+) -> None:
+    """Cluster all chains of PATH by sequence, for `data.clusters=FILE` or as the pdb.clusters of a Multiflow data set.
+
+    Options left out have the defaults of recipes/data/structures.yaml.
+    """
+    from app.config.validate import parse  # torch: only for commands that need it
+    from app.data.cluster_file import write_clusters
+    from app.data.cluster_folder import cluster_folder
+    from app.data.likeness import Likeness
+
+    options = {"min_identity": min_identity, "min_coverage": min_coverage}
+    likeness = parse(Likeness, {name: value for name, value in options.items() if value is not None}, "data.likeness")
+    names, clusters, unreadable = cluster_folder(path, likeness, cache_dir)
+    write_clusters(to, names, clusters)
+    sizes = np.bincount(clusters)
+    typer.echo(f"{to}: {len(names)} examples in {len(sizes)} clusters, the largest of {sizes.max()}")
+    if unreadable:
+        typer.echo(
+            f"{len(unreadable)} cannot be read; which and why: python -m app data check {shlex.quote(str(path))}"
+        )
 
 
 @data_app.command("fetch")

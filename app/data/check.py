@@ -32,16 +32,16 @@ def check(path: Path, options: Mapping[str, Any] | None = None) -> CheckReport:
     Raises UserError: no such path, an option that this kind of data does not have, cache folder not writable.
     """
     values = {"path": str(path), **(options or {})}
-    return _check_multiflow(values) if _is_multiflow(path) else _check_structures(values)
+    return _check_multiflow(values) if is_multiflow(path) else _check_structures(values)
 
 
-def _is_multiflow(path: Path) -> bool:
+def is_multiflow(path: Path) -> bool:
     return any((path / name).is_file() for name in multiflow_settings.DEFAULT_FILES["metadata"])
 
 
 def _check_structures(values: dict) -> CheckReport:
     found = survey(parse(StructuresSettings, values, "data"))
-    used = [(example.name, example.length) for example in found.examples]
+    used = list(zip(found.names, found.lengths.tolist(), strict=True))
     return CheckReport("structures", used, found.dropped, found.notes, found.other_files)
 
 

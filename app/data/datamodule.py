@@ -5,10 +5,12 @@ from typing import Any
 
 from lightning import LightningDataModule
 from pydantic import BaseModel, ConfigDict
+from torch import distributed
 
 from app.config.validate import parse
 from app.data.batching import LengthBatchSampler
-from app.data.loader import ProteinDataset, ResumableLoader
+from app.data.examples import ProteinDataset
+from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
 
@@ -56,7 +58,10 @@ def build_dataset(data: Mapping[str, Any]) -> ProteinDataset:
 
 
 class ProteinDataModule(LightningDataModule):
-    """Training batches of the data that a recipe's `data` section describes, continued exactly where a run stopped.
+    """Batches of the data that a recipe's `data` section describes.
+
+    Those for training go on exactly where a run stopped; those of the clusters held out for validation, where there are
+    any, are the same each time.
 
     data: `kind`, `loader` (LoaderSettings) and the keys of that kind. Raises UserError naming the key that is wrong.
     """
@@ -65,15 +70,20 @@ class ProteinDataModule(LightningDataModule):
         super().__init__()
         self.data = dict(data)
         self.loader_settings = parse(LoaderSettings, self.data.get("loader") or {}, "data.loader")
-        self.dataset: ProteinDataset | None = None
-        self._loader: ResumableLoader | None = None
+        self.dataset: ProteinDataset | None = None  # to train on
+        self.held_out: ProteinDataset | None = None
+        self._unreadable: dict[str, str] = {}
+        self._training: ResumableLoader | None = None
+        self._validation: ResumableLoader | None = None
 
     def prepare_data(self) -> None:
         self.setup()  # called on one process a node, before `setup` on all: caches are built once
 
     def setup(self, stage: str | None = None) -> None:
         if self.dataset is None:
-            self.dataset = build_dataset(self.data)
+            whole = build_dataset(self.data)
+            self.dataset, self.held_out = whole.split() if hasattr(whole, "split") else (whole, None)
+            self._unreadable = dict(getattr(whole, "unreadable", ()))
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of each epoch on each of `world_size` devices, known before there is a trainer.
@@ -85,10 +95,36 @@ class ProteinDataModule(LightningDataModule):
         return len(LengthBatchSampler(self.dataset.lengths, self.dataset.draw, self.loader_settings, 0, world_size))
 
     def train_dataloader(self) -> ResumableLoader:
-        self._loader = ResumableLoader(
-            self.dataset, self.loader_settings, self._position, self.trainer.global_rank, self.trainer.world_size
-        )
-        return self._loader
+        self._training = self._loader(self.dataset, self._position)
+        return self._training
+
+    def val_dataloader(self) -> ResumableLoader | list:
+        """Empty where nothing is held out."""
+        if self.held_out is None:
+            return []
+        self._validation = self._loader(self.held_out, lambda: (0, 0))
+        return self._validation
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this process's training steps waited for their batches."""
+        return self._training.waited if self._training is not None else 0.0
+
+    def dropped_examples(self) -> dict[str, str]:
+        """(name -> reason) of the files and examples that could not be used so far, in training and in validation, on
+        all ranks; to be called on all of them."""
+        dropped = dict(self._unreadable)
+        for loader in (self._training, self._validation):
+            dropped |= loader.dropped if loader is not None else {}
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return dropped
+        everyones: list[dict[str, str]] = [{}] * distributed.get_world_size()
+        distributed.all_gather_object(everyones, dropped)
+        return {name: reason for one in everyones for name, reason in one.items()}
+
+    def _loader(self, dataset: ProteinDataset, position: Callable[[], tuple[int, int]]) -> ResumableLoader:
+        trainer = self.trainer
+        return ResumableLoader(dataset, self.loader_settings, position, trainer.global_rank, trainer.world_size)
 
     def _position(self) -> tuple[int, int]:
         """(batches that went into the weights since the run began, batches of the present epoch)."""
@@ -96,5 +132,6 @@ class ProteinDataModule(LightningDataModule):
         return progress.total.processed, progress.current.ready
 
     def teardown(self, stage: str | None = None) -> None:
-        if self._loader is not None:
-            self._loader.close()
+        for loader in (self._training, self._validation):
+            if loader is not None:
+                loader.close()

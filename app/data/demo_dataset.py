@@ -31,6 +31,7 @@ class DemoDataset:
     def __init__(self, split: str = "train", file: Path = FILE):
         if split not in SIZES:
             raise UserError(f"data.split: {split!r} is unknown; choose one of {', '.join(SIZES)}")
+        self._split, self._file = split, file
         about, tensors = _read(file)
         chosen = np.flatnonzero(tensors["held_out"] == (split == "held_out"))
         ends = np.cumsum(tensors["lengths"], dtype=np.int64)
@@ -52,6 +53,10 @@ class DemoDataset:
     def draw(self, epoch: int, seed: int) -> np.ndarray:
         """The examples of an epoch: all of them."""
         return np.arange(len(self))
+
+    def split(self) -> tuple[DemoDataset, DemoDataset | None]:
+        """These chains, and to the training chains those that are held out."""
+        return self, DemoDataset("held_out", self._file) if self._split == "train" else None
 
     def protein(self, index: int) -> Protein:
         """One chain with N, CA, C, O and CB (glycine without); no other side-chain atoms, no B-factors."""

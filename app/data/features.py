@@ -5,8 +5,14 @@ import torch
 from torch import Tensor
 
 from app.chem import atoms
+from app.chem.residues import AATYPES_WITH_X
 from app.geometry.frames import frames_from_backbone
 from app.types import Protein
+
+BETWEEN_CHAINS = "/"
+"""Separates the sequences of the chains of one example."""
+
+_LETTERS = np.frombuffer(AATYPES_WITH_X.encode(), dtype=np.uint8)
 
 
 def features(protein: Protein) -> dict[str, Tensor]:
@@ -30,6 +36,14 @@ def features(protein: Protein) -> dict[str, Tensor]:
         "rotmats_1": frames.rotmats,
         "aatypes_1": torch.from_numpy(protein.aatype.astype(np.int64)),
     }
+
+
+def sequence_of(aatypes: Tensor, chain_idx: Tensor) -> str:
+    """One-letter codes (X: unknown) of residues [N] int64, chain after chain, with `BETWEEN_CHAINS` between them."""
+    _, sizes = torch.unique_consecutive(chain_idx, return_counts=True)
+    letters = _LETTERS[aatypes.numpy()].tobytes().decode()
+    ends = sizes.cumsum(0).tolist()
+    return BETWEEN_CHAINS.join(letters[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True))
 
 
 def _from_one(res_idx: np.ndarray, chain_idx: np.ndarray) -> np.ndarray:

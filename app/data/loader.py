@@ -8,69 +8,20 @@ workers had read ahead, or how an epoch cut short was counted, does not enter.
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from app.data.batching import LengthBatchSampler, collate
+from app.data.batching import LengthBatchSampler
+from app.data.examples import Examples, ProteinDataset, Read
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
 from app.types import ProteinBatch
 
 log = logging.getLogger(__name__)
-
-
-class ProteinDataset(Protocol):
-    """What a kind of data offers. It may also have `augment(features, random) -> features`: a random variant of an
-    example, drawn from the numpy generator it is given."""
-
-    names: Sequence[str]
-    lengths: Sequence[int]
-
-    def __getitem__(self, index: int) -> dict:
-        """Features of one example (see `collate`). Raises UserError with the reason where it cannot be used."""
-
-    def draw(self, epoch: int, seed: int) -> Sequence[int]:
-        """The examples of an epoch, a pure function of (epoch, seed)."""
-
-
-class Examples(Dataset):
-    """The data set as workers see it. A key is (epoch, index): a worker outlives epochs and cannot be told of them."""
-
-    MAX_TRIES = 20
-
-    def __init__(self, dataset: ProteinDataset, seed: int):
-        self.dataset, self.seed = dataset, seed
-        self.bad: set[int] = set()
-
-    def __getitem__(self, key: tuple[int, int]) -> dict:
-        """Features of the example; where its file is bad, those of a neighbour in length.
-
-        Something must take its place: all ranks need the batches they counted on, none of them empty. Raises UserError
-        where `MAX_TRIES` neighbours are bad too.
-        """
-        epoch, asked = key
-        for index in self._candidates(asked):
-            try:
-                features = self.dataset[index]
-            except UserError as error:
-                self.bad.add(index)
-                log.warning("dropped %s: %s", self.dataset.names[index], error)
-                continue
-            if hasattr(self.dataset, "augment"):
-                features = self.dataset.augment(features, np.random.default_rng((self.seed, epoch, index)))
-            return features
-        raise UserError(f"data: {self.MAX_TRIES} examples in a row cannot be read; the reasons are above")
-
-    def _candidates(self, asked: int) -> Iterator[int]:
-        if asked not in self.bad:
-            yield asked
-        excess = np.asarray(self.dataset.lengths) - self.dataset.lengths[asked]
-        nearest = np.lexsort((np.abs(excess), excess > 0))  # a longer one could burst the batch's budget: those last
-        yield from [index for index in nearest.tolist() if index not in self.bad][: self.MAX_TRIES]
 
 
 class ResumableLoader:
@@ -80,6 +31,9 @@ class ResumableLoader:
     an iteration is asked for, not before: Lightning makes iterators before it has put its counters in order.
 
     `len` is that of the whole epoch, as Lightning expects also when it resumes in the middle of one.
+
+    waited: seconds that batches were waited for. dropped: name -> reason of the examples that could not be used, each
+    logged when it was first met, whichever process met it.
     """
 
     def __init__(
@@ -92,10 +46,12 @@ class ResumableLoader:
     ):
         self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size)
         self.position = position
+        self.waited = 0.0
+        self.dropped: dict[str, str] = {}
         self._loader = DataLoader(
             Examples(dataset, settings.seed),
             batch_sampler=_Keys(self),
-            collate_fn=collate,
+            collate_fn=_as_it_is,
             num_workers=settings.num_workers,
             persistent_workers=settings.num_workers > 0,
             # forking a process that has touched Metal crashes it
@@ -108,10 +64,25 @@ class ResumableLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[ProteinBatch]:
-        try:
-            yield from self._loader  # a generator: nothing starts before the first batch is asked for
-        except UserError as error:  # from a worker it comes with that one's traceback
-            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
+        batches = None  # nothing starts before the first batch is asked for
+        while True:
+            began = time.perf_counter()
+            try:
+                batches = batches or iter(self._loader)
+                read: Read = next(batches)
+            except StopIteration:
+                return
+            except UserError as error:  # from a worker it comes with that one's traceback
+                raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
+            self.waited += time.perf_counter() - began
+            self._note(read.dropped)
+            yield read.batch
+
+    def _note(self, dropped: dict[str, str]) -> None:
+        for name, reason in dropped.items():
+            if name not in self.dropped:
+                self.dropped[name] = reason
+                log.warning("dropped %s: %s", name, reason)
 
     def close(self) -> None:
         """End the workers."""
@@ -119,15 +90,20 @@ class ResumableLoader:
 
     # Lightning stores this in the checkpoint and hands it back when it resumes.
 
-    def state_dict(self) -> dict[str, str]:
-        return {"batches": self.batches.fingerprint()}
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.batches.fingerprint(), "dropped": dict(self.dropped)}
 
-    def load_state_dict(self, state: dict[str, str]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.dropped |= state.get("dropped", {})
         if state.get("batches") != self.batches.fingerprint() and self.batches.rank == 0:
             log.warning(
                 "the data, their loader settings or the number of devices differ from the checkpoint's: training goes"
                 " on, with other batches than the run would have had"
             )
+
+
+def _as_it_is(read: Read) -> Read:
+    return read
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -11,6 +11,9 @@ from app.chem.residues import AATYPES
 from app.data.multiflow_entry import read_entry
 from app.data.multiflow_settings import MultiflowSettings
 from app.data.multiflow_table import load_table
+from app.data.part import Part, one_of_each
+from app.data.split import ValidationSettings, split
+from app.data.strings import Strings
 from app.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -36,18 +39,14 @@ class MultiflowDataset:
         table = load_table(settings)
         rows = table.rows.reset_index(drop=True)
         self.dropped = table.dropped
-        self.names: list[str] = rows.pdb_name.tolist()
-        self.lengths: list[int] = rows.length.tolist()
-        self._files, self._sequences, self._synthetic = (
-            rows.file.tolist(),
-            rows.sequence.tolist(),
-            rows.synthetic.tolist(),
-        )
-        self._by_cluster = rows.cluster.to_numpy().argsort(kind="stable")
-        self._cluster_sizes = np.unique(rows.cluster, return_counts=True)[1]
+        self.names, self.lengths = Strings.pack(rows.pdb_name), rows.length.to_numpy(np.int64)
+        self._files, self._sequences = Strings.pack(rows.file), Strings.pack(rows.sequence)
+        self._synthetic = rows.synthetic.to_numpy(bool)
+        self._clusters, self._joint = rows.cluster.to_numpy(np.int64), rows.joint.to_numpy(np.int64)
+        self._is_clustered = table.is_clustered
         self._cache: dict[int, dict] = {}
         reasons = Counter(reason for _, reason in self.dropped)
-        log.info("%s: %d entries in %d clusters are used", settings.path, len(self), len(self._cluster_sizes))
+        log.info("%s: %d entries in %d clusters are used", settings.path, len(self), len(np.unique(self._clusters)))
         for reason, count in reasons.most_common():
             log.info("%s: %d dropped: %s", settings.path, count, reason)
 
@@ -68,9 +67,23 @@ class MultiflowDataset:
 
     def draw(self, epoch: int, seed: int) -> np.ndarray:
         """One entry of each cluster: [clusters] indices, a pure function of (epoch, seed)."""
-        chosen = np.random.default_rng((seed, epoch)).random(len(self._cluster_sizes)) * self._cluster_sizes
-        first = np.cumsum(self._cluster_sizes) - self._cluster_sizes
-        return self._by_cluster[first + chosen.astype(np.int64)]
+        return one_of_each(self._clusters, epoch, seed)
+
+    def split(self) -> tuple[Part, Part | None]:
+        """What is trained on and what is held out, by the settings; no cluster is on both sides, and none of a complex.
+
+        Raises UserError: see `app.data.split`; something is to be held out and there is no cluster file.
+        """
+        by, validation = self.settings, self.settings.validation
+        if not self._is_clustered and validation.is_on(len(self)):
+            if validation.fraction != "auto" or validation.hold_out:
+                raise UserError(
+                    f"data.validation: {by.path} has no cluster file, so what is held out could be like what is trained"
+                    f" on; make one: python -m app data cluster {by.path} --to {by.path / 'pdb.clusters'}"
+                )
+            log.info("%s: no cluster file, so nothing is held out for validation", by.path)
+            validation = ValidationSettings()
+        return split(self, self._joint, validation, self._clusters if by.sample_by == "cluster" else None)
 
     def augment(self, features: dict, random: np.random.Generator) -> dict:
         """With `shuffle_chains`, the chains 1..n renumbered by a random permutation; a single chain stays 1."""

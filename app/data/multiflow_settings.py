@@ -1,8 +1,11 @@
 """Settings of Multiflow's data set layout (recipes/data/multiflow.yaml)."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from app.data.split import ValidationSettings
 
 AUTO = "auto"
 
@@ -32,6 +35,8 @@ class MultiflowSettings(BaseModel):
     redesigned: str | None = AUTO
     synthetic_metadata: str | None = AUTO
     synthetic_clusters: str | None = AUTO
+    sample_by: Literal["chain", "cluster"] = "cluster"  # an epoch draws every entry, or one of each cluster
+    validation: ValidationSettings = ValidationSettings()
     filter: MultiflowFilter = MultiflowFilter()
     redesigned_max_rmsd: float = Field(2.0, gt=0)  # angstrom; a redesigned sequence counts below this
     redesigned_only: bool = True  # leave out chains without one, as Multiflow does; false keeps their own sequence

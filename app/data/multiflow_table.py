@@ -1,11 +1,13 @@
 """Which entries of Multiflow's metadata are used: filters, clusters, redesigned sequences, the synthetic set."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from app.chem.residues import AATYPES
+from app.data.cluster_file import joined, read_clusters
 from app.data.multiflow_settings import AUTO, DEFAULT_FILES, MultiflowFilter, MultiflowSettings
 from app.errors import UserError
 
@@ -16,13 +18,15 @@ _ROG_DEGREE = 4
 class Table:
     """The entries in use, and why the others are not.
 
-    rows: name, file (Path), length, sequence ("" where the file's own holds), synthetic (bool), cluster (0, 1, ...).
-    dropped: (name, reason) of every other entry of the metadata.
+    rows: name, file (path), length, sequence ("" where the file's own holds), synthetic (bool); cluster (0, 1, ...), of
+    which an epoch draws one entry, and joint, which must not be parted. dropped: (name, reason) of every other entry of
+    the metadata.
     """
 
     def __init__(self, rows: pd.DataFrame):
         self.rows = rows
         self.dropped: list[tuple[str, str]] = []
+        self.is_clustered = False  # whether clusters were given
 
     def keep(self, mask: pd.Series, reason: str) -> None:
         self.dropped += [(name, reason) for name in self.rows.pdb_name[~mask]]
@@ -40,15 +44,17 @@ def load_table(settings: MultiflowSettings) -> Table:
     if files["redesigned"] is not None:
         _redesign(table, files["redesigned"], settings)
     _cluster(table, files["clusters"])
+    table.is_clustered = files["clusters"] is not None
     if files["synthetic_metadata"] is None:
         return table
 
     synthetic = Table(_read_metadata(folder, files["synthetic_metadata"]).assign(synthetic=True))
     _filter_length(synthetic, settings.filter)
     _cluster(synthetic, files["synthetic_clusters"])
-    synthetic.rows["cluster"] += table.rows.cluster.max() + 1 if len(table.rows) else 0
+    for column in ("cluster", "joint"):
+        synthetic.rows[column] += table.rows[column].max() + 1 if len(table.rows) else 0
     both = Table(pd.concat([table.rows, synthetic.rows], ignore_index=True))
-    both.dropped = table.dropped + synthetic.dropped
+    both.dropped, both.is_clustered = table.dropped + synthetic.dropped, table.is_clustered
     return both
 
 
@@ -97,7 +103,7 @@ def _read_metadata(folder: Path, path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: holds no row with a pdb_name and a processed_path")
     # Releases write the paths relative to the data set's folder or to that of the metadata: the first row tells.
     base = next((base for base in (folder, path.parent) if (base / table.processed_path.iloc[0]).is_file()), folder)
-    files = [base / processed for processed in table.processed_path]
+    files = [os.path.join(base, processed) for processed in table.processed_path]
     return table.assign(file=files, length=table.modeled_seq_len, sequence="", synthetic=False)
 
 
@@ -145,26 +151,14 @@ def _redesign(table: Table, path: Path, settings: MultiflowSettings) -> None:
 
 
 def _cluster(table: Table, path: Path | None) -> None:
-    """Add the column `cluster`; without a file, each entry is its own."""
-    if path is None:
-        table.rows = table.rows.assign(cluster=range(len(table.rows)))
-        return
-    cluster_of = _read_clusters(path)
-    clusters = table.rows.pdb_name.str.upper().map(cluster_of)
-    table.rows = table.rows.assign(cluster=clusters.fillna(-1).astype(int))
-    table.keep(table.rows.cluster >= 0, f"in no cluster of {path.name}")
+    """Add the columns `cluster`, an entry's first, and `joint`, into which all clusters of an entry are joined.
 
-
-def _read_clusters(path: Path) -> dict[str, int]:
-    """Cluster (line number) of each entry, in upper case: of `<id>_<chain>` both whole and without the chain.
-
-    An entry of several clusters belongs to the first.
+    Without a file, each entry is its own.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable cluster file; one line a cluster, <id>_<chain> entries") from error
-    members = [(entry.upper(), number) for number, line in enumerate(lines) for entry in line.split()]
-    whole = dict(reversed(members))
-    without_chain = {entry.rpartition("_")[0]: number for entry, number in reversed(members) if "_" in entry}
-    return without_chain | whole
+    if path is None:
+        table.rows = table.rows.assign(cluster=range(len(table.rows)), joint=range(len(table.rows)))
+        return
+    clusters_of = read_clusters(path)
+    clusters = table.rows.pdb_name.str.upper().map(lambda name: clusters_of.get(name, []))
+    table.rows = table.rows.assign(cluster=[own[0] if own else -1 for own in clusters], joint=joined(list(clusters)))
+    table.keep(table.rows.cluster >= 0, f"in no cluster of {path.name}")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from app.chem.residues import UNKNOWN
 from app.data import cache
-from app.data.features import features
+from app.data.features import features, sequence_of
 from app.errors import UserError
 from app.structure.parse import format_of, read_bytes
 from app.structure.read import read_content, split_chains
@@ -43,8 +43,9 @@ class Job:
 class Prepared:
     """A source's cached form.
 
-    record: "examples", a list of {"chain", "length", "unknown"} (chain is None where all chains make one example);
-    "notes", what the reader decided; "error", why there are no examples, or None.
+    record: "examples", a list of {"chain", "length", "unknown", "sequence"} (chain is None where all chains make one
+    example, whose sequence then holds those of the chains); "notes", what the reader decided; "error", why there are no
+    examples, or None.
     """
 
     key: str | None  # None where the source could not even be read
@@ -71,7 +72,7 @@ def prepare(path: Path, job: Job) -> tuple[dict[str, Tensor], Prepared]:
             cache.save(file, tensors, record)
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"{file}: cannot be written ({error}); make room or set another cache_dir") from None
-    return tensors, Prepared(key, record)
+    return tensors, Prepared(key, _with_sequences(tensors, record))
 
 
 def prepare_all(paths: Sequence[Path], job: Job, processes: int, show_progress: bool = True) -> list[Prepared]:
@@ -90,7 +91,7 @@ def prepare_all(paths: Sequence[Path], job: Job, processes: int, show_progress: 
                 done[index] = found
     missing = {index: path for index, path in enumerate(paths) if index not in done}
     if missing:
-        with _progress_bar(show_progress) as progress:
+        with progress_bar(show_progress) as progress:
             task = progress.add_task("preparing structures", total=len(paths), completed=len(done))
             for index, prepared in _made(missing, job, processes):
                 done[index] = prepared
@@ -105,7 +106,7 @@ def _cached(path: Path, job: Job) -> Prepared | None:
         return Prepared(None, _failure(path, error))
     key = cache.key_of(content, str(format_of(path)), job.chains)
     try:
-        return Prepared(key, cache.load(cache.file_of(job.cache_dir, key))[1])
+        return Prepared(key, _with_sequences(*cache.load(cache.file_of(job.cache_dir, key))))
     except cache.CacheMiss:
         return None
 
@@ -134,6 +135,15 @@ def _make(content: bytes, path: Path, chains: str) -> tuple[dict[str, Tensor], d
         "error": None,
     }
     return tensors, record
+
+
+def _with_sequences(tensors: dict[str, Tensor], record: dict) -> dict:
+    """The record as it is in the cache, and the sequence of each example."""
+    examples = [
+        {**example, "sequence": sequence_of(tensors[f"{place}.aatypes_1"], tensors[f"{place}.chain_idx"])}
+        for place, example in enumerate(record["examples"])
+    ]
+    return {**record, "examples": examples}
 
 
 def _failure(path: Path, error: Exception | str) -> dict:
@@ -238,6 +248,6 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be written; set cache_dir to another folder")
 
 
-def _progress_bar(show: bool) -> Progress:
+def progress_bar(show: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), disable=not show)

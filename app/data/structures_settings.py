@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.data.likeness import Likeness
+from app.data.split import ValidationSettings
+
 MOST_WORKERS = 8
 
 
@@ -18,6 +21,10 @@ class StructuresSettings(BaseModel):
     min_length: int = Field(40, ge=1)  # residues of an example
     max_length: int | None = Field(512, ge=1)  # null: no limit
     max_unknown_fraction: float = Field(0.1, ge=0, le=1)  # share of residues of unknown type (X)
+    sample_by: Literal["chain", "cluster"] = "chain"  # an epoch draws every example, or one of each cluster
+    clusters: Path | None = None  # a cluster file in Multiflow's format; null: by the likeness of sequences
+    likeness: Likeness = Likeness()
+    validation: ValidationSettings = ValidationSettings()
     workers: int | None = Field(None, ge=1)  # processes that preprocess; null: as many as processors, at most 8
 
     @model_validator(mode="after")

@@ -76,7 +76,7 @@ def parse(content: bytes, path: str | os.PathLike, model: int = 1) -> tuple[stru
 
 
 def _split(path: str | os.PathLike) -> tuple[str, str]:
-    name = Path(path).name
+    name = os.path.basename(path)
     if name.lower().endswith(".gz"):
         name = name[: -len(".gz")]
     stem, suffix = os.path.splitext(name)

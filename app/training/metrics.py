@@ -36,6 +36,7 @@ COLUMNS = (
     "examples",
     "length",
     "residues_per_second",
+    "waited_seconds",
 )
 
 
@@ -82,7 +83,8 @@ class LogMetrics(Callback):
 
     A checkpoint carries the sums since the last line, so a resumed run writes the lines that an uninterrupted one would
     have. `logged_step` is the step of that last line; lines after it, the one over what was left among them, are to be
-    written anew. Residues are only counted for their rate, from the start of the process.
+    written anew. Residues are only counted for their rate, from the start of the process, as are the seconds for which
+    this rank's steps waited for their batches.
     """
 
     state_key = "metrics"
@@ -91,7 +93,7 @@ class LogMetrics(Callback):
         self.every = every
         self.means = StratifiedMeans()
         self.logged_step: int | None = None
-        self._step, self._epoch, self._since = 0, 0, 0.0
+        self._step, self._epoch, self._since, self._waited = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
@@ -107,7 +109,7 @@ class LogMetrics(Callback):
             self._step, self._epoch = trainer.global_step, trainer.current_epoch
             if self._step % self.every == 0:
                 self._write(trainer)
-                self.logged_step, self._since = self._step, time.perf_counter()
+                self.logged_step, self._since, self._waited = self._step, time.perf_counter(), _waited(trainer)
                 self.means.reset()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -117,6 +119,7 @@ class LogMetrics(Callback):
     def _write(self, trainer: Trainer) -> None:
         row = self.means.compute()
         row["residues_per_second"] = row.pop("residues") / (time.perf_counter() - self._since)
+        row["waited_seconds"] = _waited(trainer) - self._waited
         row |= {"epoch": self._epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
         for logger in trainer.loggers:
             logger.log_metrics({name: row[name] for name in COLUMNS if name in row}, step=self._step)
@@ -133,3 +136,7 @@ class LogMetrics(Callback):
     def _speaks_for_all() -> bool:
         """The sums stored are those of all ranks together: one of them takes them over."""
         return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _waited(trainer: Trainer) -> float:
+    return getattr(trainer.datamodule, "waited", 0.0)

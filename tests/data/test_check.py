@@ -99,6 +99,9 @@ def test_recipe_mirrors_the_settings():
     recipe = yaml.safe_load((ROOT / "recipes" / "data" / "structures.yaml").read_text())
     assert recipe.pop("kind") == "structures" and recipe.pop("path") == "???"
     recipe.pop("loader")
+    assert recipe.pop("validation") == {"fraction": "auto", "hold_out": [], "seed": 0}
     defaults = StructuresSettings(path="x").model_dump()
     defaults.pop("path")
+    without = {"fraction": 0.0, "hold_out": (), "seed": 0}  # what checkpoints of before there was a choice have
+    assert defaults.pop("validation") == without
     assert recipe == defaults

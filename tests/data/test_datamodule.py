@@ -1,6 +1,5 @@
 """From a recipe's data section to batches."""
 
-import logging
 from pathlib import Path
 
 import lightning
@@ -10,7 +9,8 @@ import yaml
 
 from app.data import datamodule
 from app.data.datamodule import KINDS, ProteinDataModule
-from app.data.loader import Examples, ResumableLoader
+from app.data.examples import Examples
+from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.data.multiflow_settings import MultiflowSettings
 from app.errors import UserError
@@ -68,9 +68,11 @@ def test_recipe_mirrors_the_settings():
     assert recipe.pop("kind") in KINDS and recipe.pop("path") == "???"
     loader = recipe.pop("loader")
     assert set(LoaderSettings(**loader).model_dump()) == set(loader)
+    assert recipe.pop("validation") == {"fraction": "auto", "hold_out": [], "seed": 0}
     settings = MultiflowSettings(path="x", **recipe)
     assert settings == MultiflowSettings(path="x")
-    assert set(settings.model_dump()) - {"path"} == set(recipe)
+    assert set(settings.model_dump()) - {"path", "validation"} == set(recipe)
+    assert not settings.validation.is_on(1000), "checkpoints of before there was a choice hold nothing out"
     assert set(recipe["filter"]) == set(settings.filter.model_dump())
 
 
@@ -102,19 +104,6 @@ def test_multiflow_through_lightning(tmp_path):
     ).fit(module, data)  # fmt: skip
     assert "1aac" not in module.seen and len(module.seen) == 16
     assert set(module.seen) == {one["pdb_name"] for one in rows} - {"1aac"}
-
-
-def test_a_bad_example_gives_way_to_its_neighbour(caplog):
-    examples = Examples(Brittle(broken={2, 1}), seed=0)
-    assert examples[0, 2]["name"] == "a"  # the nearest that is not longer and not broken itself
-    assert examples[0, 2]["name"] == "a"
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "dropped c: c.pkl: broken",
-        "dropped b: b.pkl: broken",
-    ]
-    assert Examples(Brittle(broken={0}), seed=0)[0, 0]["name"] == "b"  # none is shorter
-    with pytest.raises(UserError, match="cannot be read"):
-        Examples(Brittle(broken=range(5)), seed=0)[0, 0]
 
 
 def test_random_variants_depend_on_seed_epoch_and_example():
@@ -156,12 +145,3 @@ def test_data_set_is_built_once(monkeypatch):
     data.setup("fit")
     assert data.batches_per_epoch() == 4 and data.batches_per_epoch(world_size=3) == 2
     assert built == [{"flavour": "salt"}]
-
-
-def test_a_worker_says_what_is_wrong_in_one_line():
-    settings = LoaderSettings(num_workers=1, max_batch_size=2)
-    loader = ResumableLoader(Brittle(broken=range(5)), settings, position=lambda: (0, 0))
-    with pytest.raises(UserError) as error:
-        list(loader)
-    loader.close()
-    assert str(error.value) == "data: 20 examples in a row cannot be read; the reasons are above"

@@ -142,7 +142,7 @@ def test_a_defect_met_in_one_file_drops_it(settings, monkeypatch):
     monkeypatch.setattr(preprocess, "read_content", stumble)
     found = survey(settings())
     assert dict(found.dropped)["two"] == "unexpected IndexError: list index out of range"
-    assert [example.name for example in found.examples] == ["one_A", "three_A"]
+    assert found.names == ["one_A", "three_A"]
 
 
 def test_files_of_one_name_stay_apart(folder, settings):
