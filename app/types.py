@@ -65,6 +65,18 @@ class _Batch:
         return self.res_mask.device
 
 
+@dataclass(frozen=True)
+class Share:
+    """A batch's part in its optimizer step.
+
+    weight: what its mean loss is multiplied by, so that the gradient that all ranks average and all batches of the step
+    add up to is that of the mean over the step's examples: as of one large batch. ends: the step is made after it.
+    """
+
+    weight: float = 1.0
+    ends: bool = True
+
+
 @dataclass
 class ProteinBatch(_Batch):
     """Clean training examples, padded to one length: what the data loader gives and the flow corrupts."""
@@ -78,6 +90,7 @@ class ProteinBatch(_Batch):
     rotmats_1: Tensor  # [B, N, 3, 3] float, identity on padding
     aatypes_1: Tensor  # [B, N] int64, 0..20
     names: list[str] = field(default_factory=list)
+    share: Share = Share()
 
 
 @dataclass

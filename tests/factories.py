@@ -70,7 +70,7 @@ def noisy_batch(size: int = 2, length: int = 12, seed: int = 0, given: int = 2, 
     tokens = torch.randint(NUM_TOKENS, (size, length), generator=source)
     present = clean.res_mask[..., None]
     return NoisyBatch(
-        **{f.name: getattr(clean, f.name) for f in dataclasses.fields(clean)},
+        **{f.name: getattr(clean, f.name) for f in dataclasses.fields(clean) if f.name != "share"},
         so3_t=times[0],
         r3_t=times[1],
         cat_t=times[2],

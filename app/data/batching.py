@@ -9,8 +9,9 @@ from torch import Tensor
 
 from app.chem.residues import UNKNOWN
 from app.data.loader_settings import LoaderSettings
+from app.data.steps import EACH_BATCH, StepSettings, refuse_too_many, shares_of, steps_of
 from app.errors import UserError
-from app.types import ProteinBatch
+from app.types import ProteinBatch, Share
 
 _FLOATS = ("res_mask", "diffuse_mask", "plddt_mask", "trans_1", "rotmats_1")
 _INTEGERS = ("chain_idx", "res_idx", "aatypes_1")
@@ -51,8 +52,8 @@ class LengthBatchSampler:
     epoch 0's did, by leaving the surplus out. So batch t of a run is batch t % len of epoch t // len, whatever
     happened before, and any run can be continued anywhere.
 
-    lengths: [examples]. draw: (epoch, seed) -> the indices of the examples used in that epoch. Raises UserError where
-    there are none.
+    lengths: [examples]. draw: (epoch, seed) -> the indices of the examples used in that epoch. steps: what makes an
+    optimizer step. Raises UserError where there are no examples, or fewer than a step is to have.
     """
 
     def __init__(
@@ -62,17 +63,20 @@ class LengthBatchSampler:
         settings: LoaderSettings,
         rank: int = 0,
         world_size: int = 1,
+        steps: StepSettings = EACH_BATCH,
     ):
         lengths = np.asarray(lengths, dtype=np.int64)
         if len(lengths) == 0 or len(draw(0, settings.seed)) == 0:
             raise UserError("data: no usable example; loosen the filters, or list what is dropped and why: data check")
         self.draw, self.settings, self.rank, self.world_size = draw, settings, rank, world_size
+        self.lengths, self.steps = lengths, steps
         self.bucket_of = (lengths - 1) // settings.bucket
         longest = np.zeros(self.bucket_of.max() + 1, dtype=np.int64)
         np.maximum.at(longest, self.bucket_of, lengths)
         within_budget = settings.max_residues_squared // np.maximum(longest, 1) ** 2
         self.batch_size_of = np.clip(within_budget, 1, settings.max_batch_size)
         self._per_rank = -(-len(self._partition(0)) // world_size)
+        refuse_too_many(self._residues(self._of_all_ranks(0)), steps)
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
@@ -80,17 +84,36 @@ class LengthBatchSampler:
 
     def batches(self, epoch: int) -> list[list[int]]:
         """This rank's batches of an epoch, in order: indices of examples."""
-        everyones = self._partition(epoch)
-        places = range(self.rank, self._per_rank * self.world_size, self.world_size)
-        return [everyones[place % len(everyones)] for place in places]
+        return [batches[self.rank] for batches in self._of_all_ranks(epoch)]
 
-    def stream(self, start: int, count: int) -> Iterator[tuple[int, list[int]]]:
-        """(epoch, batch) for `count` batches of the run from the `start`-th on, over as many epochs as that takes."""
+    def shares(self, epoch: int) -> list[Share]:
+        """The part of each of this rank's batches of an epoch in its optimizer step."""
+        everyones = self._of_all_ranks(epoch)
+        counts = np.array([[len(batch) for batch in batches] for batches in everyones])
+        return shares_of(counts, self._residues(everyones), self.steps, self.rank)
+
+    def steps_an_epoch(self) -> int:
+        """Optimizer steps of epoch 0; with a target in residues those of others may be one more or less."""
+        return len(steps_of(self._residues(self._of_all_ranks(0)), self.steps))
+
+    def stream(self, start: int, count: int) -> Iterator[tuple[int, list[int], Share]]:
+        """(epoch, batch, share) for `count` batches of the run from the `start`-th on, over as many epochs as that
+        takes."""
         while count > 0:
             epoch, first = divmod(start, len(self))
-            batches = self.batches(epoch)[first : first + count]
-            yield from ((epoch, batch) for batch in batches)
+            here = slice(first, first + count)
+            batches = self.batches(epoch)[here]
+            yield from ((epoch, *each) for each in zip(batches, self.shares(epoch)[here], strict=True))
             start, count = start + len(batches), count - len(batches)
+
+    def _of_all_ranks(self, epoch: int) -> list[list[list[int]]]:
+        """Batches of an epoch that are trained on together, one on each rank."""
+        everyones = self._partition(epoch)
+        places = range(0, self._per_rank * self.world_size, self.world_size)
+        return [[everyones[(place + rank) % len(everyones)] for rank in range(self.world_size)] for place in places]
+
+    def _residues(self, everyones: list[list[list[int]]]) -> list[int]:
+        return [int(sum(self.lengths[batch].sum() for batch in batches)) for batches in everyones]
 
     def fingerprint(self) -> str:
         """Tells whether two samplers give the same batches, by those of epoch 0."""

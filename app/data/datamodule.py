@@ -12,6 +12,7 @@ from app.data.batching import LengthBatchSampler
 from app.data.examples import Dropped, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
+from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
 
 
@@ -63,13 +64,15 @@ class ProteinDataModule(LightningDataModule):
     Those for training go on exactly where a run stopped; those of the clusters held out for validation, where there are
     any, are the same each time.
 
-    data: `kind`, `loader` (LoaderSettings) and the keys of that kind. Raises UserError naming the key that is wrong.
+    data: `kind`, `loader` (LoaderSettings) and the keys of that kind. steps: what makes an optimizer step. Raises
+    UserError naming the key that is wrong.
     """
 
-    def __init__(self, data: Mapping[str, Any]):
+    def __init__(self, data: Mapping[str, Any], steps: StepSettings = EACH_BATCH):
         super().__init__()
         self.data = dict(data)
         self.loader_settings = parse(LoaderSettings, self.data.get("loader") or {}, "data.loader")
+        self.steps = steps
         self.dataset: ProteinDataset | None = None  # to train on
         self.held_out: ProteinDataset | None = None
         self._unreadable: dict[str, str] = {}
@@ -95,8 +98,12 @@ class ProteinDataModule(LightningDataModule):
         self.setup()
         return len(LengthBatchSampler(self.dataset.lengths, self.dataset.draw, self.loader_settings, 0, world_size))
 
+    def steps_an_epoch(self) -> int:
+        """Optimizer steps of an epoch, once there are training batches."""
+        return self._training.batches.steps_an_epoch()
+
     def train_dataloader(self) -> ResumableLoader:
-        self._training = self._loader(self.dataset, self._position)
+        self._training = self._loader(self.dataset, self._position, self.steps)
         return self._training
 
     def val_dataloader(self) -> ResumableLoader | list:
@@ -121,11 +128,12 @@ class ProteinDataModule(LightningDataModule):
                 self._dropped.note(one)
         return {**self._unreadable, **self._dropped}
 
-    def _loader(self, dataset: ProteinDataset, position: Callable[[], tuple[int, int]]) -> ResumableLoader:
+    def _loader(
+        self, dataset: ProteinDataset, position: Callable[[], tuple[int, int]], steps: StepSettings = EACH_BATCH
+    ) -> ResumableLoader:
         trainer = self.trainer
-        return ResumableLoader(
-            dataset, self.loader_settings, position, trainer.global_rank, trainer.world_size, self._dropped
-        )
+        rank, world_size = trainer.global_rank, trainer.world_size
+        return ResumableLoader(dataset, self.loader_settings, position, rank, world_size, self._dropped, steps)
 
     def _position(self) -> tuple[int, int]:
         """(batches that went into the weights since the run began, batches of the present epoch)."""

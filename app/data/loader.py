@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch.utils.data import DataLoader
 from app.data.batching import LengthBatchSampler
 from app.data.examples import Dropped, Examples, ProteinDataset, Read
 from app.data.loader_settings import LoaderSettings
+from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
-from app.types import ProteinBatch
+from app.types import ProteinBatch, Share
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +48,13 @@ class ResumableLoader:
         rank: int = 0,
         world_size: int = 1,
         dropped: Dropped | None = None,
+        steps: StepSettings = EACH_BATCH,
     ):
-        self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size)
+        self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size, steps)
         self.position = position
         self.waited = 0.0
         self.dropped = Dropped() if dropped is None else dropped
+        self.shares: deque[Share] = deque()  # of the batches that are being read
         workers = settings.workers(len(dataset.names))
         self._loader = DataLoader(
             Examples(dataset, settings.seed),
@@ -72,7 +76,9 @@ class ResumableLoader:
         while True:
             began = time.perf_counter()
             try:
-                batches = batches or iter(self._loader)
+                if batches is None:
+                    self.shares.clear()
+                    batches = iter(self._loader)
                 read: Read = next(batches)
             except StopIteration:
                 return
@@ -80,6 +86,7 @@ class ResumableLoader:
                 raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
             self.waited += time.perf_counter() - began
             self.dropped.note(read.dropped)
+            read.batch.share = self.shares.popleft()
             yield read.batch
 
     def close(self) -> None:
@@ -120,7 +127,8 @@ class _Keys:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         done, in_epoch = self.loader.position()
-        for epoch, batch in self.loader.batches.stream(done, len(self.loader) - in_epoch):
+        for epoch, batch, share in self.loader.batches.stream(done, len(self.loader) - in_epoch):
+            self.loader.shares.append(share)
             yield [(epoch, index) for index in batch]
 
     def __len__(self) -> int:

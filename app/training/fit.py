@@ -12,6 +12,7 @@ from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model.compiled import compile_in_place
+from app.training.accumulate import AccumulateByShare
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
@@ -26,6 +27,7 @@ from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
 
 
@@ -67,7 +69,7 @@ def fit(
     recipe = module.recipe
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
-    data = ProteinDataModule(recipe.data)
+    data = ProteinDataModule(recipe.data, settings.steps)
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
 
@@ -76,6 +78,7 @@ def fit(
     metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
+        AccumulateByShare(),
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
         Begin(folder, recipe, metrics),
@@ -113,11 +116,10 @@ def _trainer(
             accelerator=accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
-            strategy=settings.strategy,
+            strategy=strategy_of(settings, accelerator),
             precision=settings.precision,
             max_steps=max_steps(settings),
             max_epochs=UNLIMITED,
-            accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.gradient_clip,
             deterministic=settings.deterministic,
             default_root_dir=folder.path,

@@ -18,6 +18,7 @@ from app.sampling import Trajectory, sample
 from app.training.guard import refuse_not_finite
 from app.training.loops import at_start_of_epoch
 from app.training.recipe import Recipe, parse_recipe
+from app.training.strategies import shard
 from app.types import NoisyBatch, ProteinBatch
 
 FORMAT = 1
@@ -47,20 +48,20 @@ class CodesignModule(lightning.LightningModule):
 
     def training_step(self, batch: ProteinBatch, batch_idx: int) -> dict[str, Any]:
         """The mean loss, and for the log every example's losses [B] and times [B]."""
-        noisy = self.noisy(batch, self._generator(batch_idx))
+        noisy = self.noisy(batch, self._generator(batch_idx), self._conditions(batch_idx))
         by_example = self.losses(noisy)
+        undone = 1 if self._trainer is None else self._trainer.accumulate_grad_batches  # by which Lightning divides
         return {
-            "loss": by_example["train_loss"].mean(),
+            "loss": by_example["train_loss"].mean() * (batch.share.weight * undone),
             "losses": {name: values.detach() for name, values in by_example.items()},
             "structure_t": noisy.r3_t[:, 0],
             "token_t": noisy.cat_t[:, 0],
         }
 
-    def noisy(self, batch: ProteinBatch, generator: torch.Generator) -> NoisyBatch:
-        """The batch noised; in a share of the steps with the model's own first estimate to condition on."""
-        flow = self.recipe.flow
-        noisy = corrupt(batch, flow, generator)
-        if torch.rand((), generator=generator) < flow.self_condition_share:
+    def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
+        """The batch noised. conditioned: with the model's own first estimate to condition on."""
+        noisy = corrupt(batch, self.recipe.flow, generator)
+        if conditioned:
             with torch.no_grad():
                 first = self.model(noisy)
             given = (1 - batch.diffuse_mask)[..., None]
@@ -68,6 +69,12 @@ class CodesignModule(lightning.LightningModule):
             noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
             noisy.aatypes_sc = torch.lerp(first.logits_to_see(), truth, given)
         return noisy
+
+    def _conditions(self, batch_idx: int) -> bool:
+        """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each
+        other in the forward pass where parameters are sharded."""
+        source = np.random.default_rng([self.recipe.seed, self.current_epoch, batch_idx])
+        return source.random() < self.recipe.flow.self_condition_share
 
     def _generator(self, batch_idx: int) -> torch.Generator:
         """The step's generator for noise, on the CPU. Every other generator is seeded along with it: torch's on all
@@ -79,8 +86,16 @@ class CodesignModule(lightning.LightningModule):
         random.seed(other_seed)
         return torch.Generator().manual_seed(noise_seed)
 
+    def configure_model(self) -> None:
+        """Lightning calls this on all ranks before there is an optimizer."""
+        if self._device_mesh is not None:
+            shard(self.model, self._device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.model.parameters(), **self._optimizer_settings())
+
+    def optimizer_zero_grad(self, *_) -> None:
+        """Gradients are dropped after a step: see `AccumulateByShare`."""
 
     def _optimizer_settings(self) -> dict[str, Any]:
         return self.recipe.optimizer.model_dump()

@@ -1,11 +1,12 @@
 """The recipe: everything that defines a run, as plain data that is checked here and stored in checkpoints."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.config.keys import refuse_too_deep
 from app.config.validate import parse
+from app.data.steps import StepSettings
 from app.devices import DeviceName
 from app.flow.settings import FlowSettings
 from app.losses.settings import LossSettings
@@ -35,16 +36,30 @@ class TrainerSettings(_Settings):
     accelerator: DeviceName | Literal["gpu"] = "auto"
     devices: int | Literal["auto"] = 1
     num_nodes: int = Field(1, gt=0)
-    strategy: str = "auto"
+    strategy: str = Field("auto", description="auto, ddp, fsdp, or another of Lightning's")
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     max_steps: int = Field(-1, ge=-1, description="optimizer steps; -1: no limit")
     max_epochs: int = Field(-1, ge=-1, description="-1: no limit")
-    accumulate: int = Field(1, gt=0, description="batches an optimizer step")
+    accumulate: int = Field(1, gt=0, description="batches an optimizer step, on each device")
+    residues_per_step: int | None = Field(
+        None, gt=0, description="in place of accumulate: as many batches as hold so many residues, on all devices"
+    )
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
     checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int | None = Field(3, gt=0, description="how many of them stay, the newest; null: all")
     log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
     deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.residues_per_step is not None and self.accumulate != 1:
+            raise ValueError("accumulate and residues_per_step: give one, the other stays 1 or null")
+        return self
+
+    @property
+    def steps(self) -> StepSettings:
+        """What makes an optimizer step."""
+        return StepSettings(batches=self.accumulate, residues=self.residues_per_step)
 
     @field_validator("max_steps", "max_epochs")
     @classmethod

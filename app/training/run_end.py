@@ -1,7 +1,5 @@
 """When a run ends by itself: after so many optimizer steps or epochs, or never."""
 
-import math
-
 from lightning import Callback, LightningModule, Trainer
 
 from app.training.recipe import TrainerSettings
@@ -20,9 +18,9 @@ def last_step(settings: TrainerSettings, trainer: Trainer, batch_idx: int) -> in
     """The optimizer step at which the run will end, seen from a batch of its present epoch; None where it does not."""
     limits = [settings.max_steps] if settings.max_steps != UNLIMITED else []
     if settings.max_epochs != UNLIMITED:
-        steps_an_epoch = math.ceil(trainer.num_training_batches / settings.accumulate)
-        to_come = (settings.max_epochs - trainer.current_epoch) * steps_an_epoch - batch_idx // settings.accumulate
-        limits.append(trainer.global_step + to_come)
+        steps_an_epoch = trainer.datamodule.steps_an_epoch()
+        done = batch_idx * steps_an_epoch // trainer.num_training_batches
+        limits.append(trainer.global_step + (settings.max_epochs - trainer.current_epoch) * steps_an_epoch - done)
     return min(limits, default=None)
 
 

@@ -7,6 +7,7 @@ from app.errors import UserError
 from app.training.checkpoint_io import link
 from app.training.run_end import is_last_step
 from app.training.run_folder import RunFolder
+from app.training.strategies import is_finite
 
 
 class SaveCheckpoints(Checkpoint):
@@ -34,7 +35,8 @@ class SaveCheckpoints(Checkpoint):
             self._save(trainer, module, step)
 
     def _save(self, trainer: Trainer, module: LightningModule, step: int) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        finite = all(is_finite(parameter) for parameter in module.parameters())
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):
             raise UserError(
                 f"step {step}: the weights are no longer finite, training diverged: go on from an earlier checkpoint"
                 " with a smaller optimizer.lr or with trainer.gradient_clip=1"

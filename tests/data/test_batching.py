@@ -7,6 +7,7 @@ import torch
 from app.data.batching import LengthBatchSampler, collate
 from app.data.loader_settings import LoaderSettings
 from app.errors import UserError
+from app.types import Share
 
 LENGTHS = np.random.default_rng(1).integers(40, 130, 150)
 
@@ -153,7 +154,7 @@ def test_fewer_batches_than_ranks():
 def test_stream_begins_anywhere_and_runs_on_over_epochs(start):
     batches = sampler(draw=one_of_each_pair)
     epoch, first = divmod(start, len(batches))
-    expected = [(e, batch) for e in range(epoch, epoch + 3) for batch in batches.batches(e)][first:]
+    expected = [(e, batch, Share()) for e in range(epoch, epoch + 3) for batch in batches.batches(e)][first:]
     count = 2 * len(batches)
     assert list(sampler(draw=one_of_each_pair).stream(start, count)) == expected[:count]
 

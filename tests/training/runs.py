@@ -56,7 +56,12 @@ def in_own_process(*arguments: str, **options) -> subprocess.Popen:
     """train.py itself, with one thread."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **streams | options)
+    return subprocess.Popen(command, env=one_thread(), **streams | options)
+
+
+def one_thread() -> dict[str, str]:
+    """The environment for processes beside this one."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def files(folder: Path) -> set[str]:

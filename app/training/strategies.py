@@ -1,0 +1,82 @@
+"""How a run is spread over devices: none, copies of the model (DDP), or its parameters cut into shards (FSDP)."""
+
+import warnings
+from functools import cache
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
+from torch.distributed.tensor import DTensor
+
+from app.errors import UserError
+from app.model.stack import Layers, Stack
+from app.training.recipe import TrainerSettings
+from app.types import Frames, NoisyBatch, Prediction, TrunkState
+
+FSDP = "fsdp"
+
+
+def strategy_of(settings: TrainerSettings, accelerator: str) -> str | Strategy:
+    """What Lightning is to be given. Raises UserError where shards are asked for on a Mac's GPU."""
+    if settings.strategy != FSDP:
+        return settings.strategy
+    if accelerator == "mps":
+        raise UserError("trainer.strategy=fsdp: a Mac has one GPU: use trainer=mps")
+    return FullyShard()
+
+
+class FullyShard(ModelParallelStrategy):
+    """PyTorch's `fully_shard` on all devices of all nodes; checkpoints are those of a run on one device.
+
+    Saving gathers parameters and optimizer on the first rank, so that what one device or `infer.py` reads is one file;
+    to resume every rank reads it, and keeps its shards.
+    """
+
+    def __init__(self):
+        super().__init__(data_parallel_size=1, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_processes * self.num_nodes
+        super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        state = self.checkpoint_io.load_checkpoint(checkpoint_path)
+        whole = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(self.model, state["state_dict"], options=whole)
+        for optimizer, kept in zip(self.optimizers, state["optimizer_states"], strict=True):
+            named = FullyShardedDataParallel.rekey_optim_state_dict(kept, OptimStateKeyType.PARAM_NAME, self.model)
+            set_optimizer_state_dict(self.model, optimizer, named, options=whole)
+        return state
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Cut the parameters of each layer of a stack, and what is left over, into a shard for each device of the mesh.
+
+    A layer's parameters are gathered when it runs, forward and backward, and let go of afterwards.
+    """
+    _show_tensors()
+    for layers in list(model.modules()):
+        for layer in layers if isinstance(layers, Layers) else ():
+            if not isinstance(layer, Stack):  # whose own layers are
+                fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+@cache
+def _show_tensors() -> None:
+    """`fully_shard` hangs what it does in the backward pass on the tensors that go in and out, and looks for them in
+    containers that torch knows."""
+    # Nothing here changes an output in place.
+    warnings.filterwarnings("ignore", ".*FSDP2-wrapped module .* returned a view tensor", UserWarning)
+    for kind in (Frames, TrunkState, NoisyBatch, Prediction):
+        torch.export.register_dataclass(kind)
+
+
+def is_finite(parameter: torch.Tensor) -> bool:
+    """Whether all of it that is on this device is finite."""
+    mine = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    return bool(mine.isfinite().all())

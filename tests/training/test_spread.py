@@ -1,0 +1,69 @@
+"""Two processes that train one model, on the CPU: copies (DDP) and shards (FSDP)."""
+
+import shutil
+import sys
+
+import pytest
+import torch
+
+from app.training.checkpoint import load_module
+from tests.training import runs
+from tests.training.runs import arguments, assert_same_weights, rows, weights
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is set up by hand elsewhere"),
+]
+every_strategy = pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+
+
+def run(*command: str) -> str:
+    with runs.in_own_process(*command) as process:
+        out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    return out
+
+
+def two(strategy: str) -> tuple[str, ...]:
+    return "trainer.devices=2", f"trainer.strategy={strategy}", "trainer.gradient_clip=1"
+
+
+@every_strategy
+def test_they_end_as_if_never_stopped_and_as_each_other(tmp_path, strategy):
+    made = arguments(tmp_path, *two(strategy), "trainer.residues_per_step=40", "trainer.log_every=2")
+    run(*made, "trainer.max_steps=6", f"out={tmp_path / 'whole'}")
+    run(*made, "trainer.max_steps=3", f"out={tmp_path / 'resumed'}")
+    run(f"resume={tmp_path / 'resumed' / 'checkpoints' / 'last.ckpt'}", "trainer.max_steps=6")
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "resumed")
+
+
+def test_shards_and_copies_train_alike_and_leave_the_same_checkpoint(tmp_path):
+    for strategy in ("ddp", "fsdp"):
+        run(*arguments(tmp_path, *two(strategy)), "trainer.max_steps=3", f"out={tmp_path / strategy}")
+    found, expected = weights(tmp_path / "fsdp"), weights(tmp_path / "ddp")
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_a_checkpoint_of_shards_goes_on_and_samples_on_one_device(tmp_path):
+    run(*arguments(tmp_path, *two("fsdp")), "trainer.max_steps=3", f"out={tmp_path / 'out'}")
+    last = tmp_path / "out" / "checkpoints" / "last.ckpt"
+    shutil.copy(last, tmp_path / "kept.ckpt")
+    module = load_module(tmp_path / "kept.ckpt")
+    assert module.sample(lengths=[8], steps=2).clean_trans.isfinite().all()
+    run(f"resume={last}", "trainer.devices=1", "trainer.strategy=auto", "trainer.max_steps=5")
+    assert runs.checkpoint(tmp_path / "out")["global_step"] == 5
+
+
+@every_strategy
+def test_fewer_examples_than_ranks_and_uneven_lengths_do_not_hang(tmp_path, strategy):
+    few = [text for text in arguments(tmp_path, *two(strategy)) if not text.startswith("data.path")]
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for name in ("made00", "made02"):  # 8 and 10 residues
+        shutil.copy(tmp_path / "structures" / f"{name}.pdb", folder)
+    run(*few, f"data.path={folder}", "trainer.max_steps=3", f"out={tmp_path / 'two'}")
+    (folder / "made02.pdb").unlink()
+    run(*few, f"data.path={folder}", "trainer.max_steps=3", f"out={tmp_path / 'one'}")
