@@ -34,13 +34,16 @@ def estimate(
     (default: the trainer's; it need not be there), memory_gb=80 (of the device, in 2^30 bytes; default: what this
     machine's has, of a CPU all of its RAM).
 
-    FLOPs are additions and multiplications in products of matrices; those of a training step are of the forward and
-    backward pass, recomputation by checkpointing included, without the pass for self-conditioning. Memory, in MB of
-    2^20 bytes, is what tensors take at the peak: of training with gradients and AdamW's moments, of sampling one step
-    in float32. A program's own 750 MB (on an NVIDIA GPU 1 GB) come on top; max_batch (at this length) and max_length
-    (one chain a batch) leave room for them, and 5 % for fragments, and are found to 3 % of the memory. Kernels are
-    those that the recipe names, or what `auto` takes here; for a GPU that is not here, plain PyTorch's. Where a run
-    uses torch.compile, it takes less.
+    FLOPs are additions and multiplications in products of matrices. Those of a training step are of its forward and
+    backward pass, what checkpointing does again included, the pass for self-conditioning not.
+
+    Memory, in MB of 2^20 bytes, is what tensors take at the peak: in training with gradients and AdamW's moments, in
+    sampling in float32, that of one model call. What the program takes itself comes on top, some 750 MB, on an NVIDIA
+    GPU 1 GB. max_batch (at this length) and max_length (one chain a batch) are of training, leave room for that, and
+    are found to within 3 % of the memory.
+
+    Kernels are those that the recipe names, or what auto takes here; for a GPU that is not here, plain PyTorch's.
+    A compiler's work is not seen: with compile=true it takes less.
     """
     request, overrides = _divided(keys or [])
     from app.estimate.estimate import GIGABYTE  # torch: only for commands that need it

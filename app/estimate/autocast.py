@@ -3,7 +3,8 @@
 Whether it is on is for torch's own switch of the CPU to say, which `app.devices` reads and switches off.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,13 +23,13 @@ _WIDE = {CPU: set(), NVIDIA: {F.layer_norm, F.softmax, torch.softmax, Tensor.sof
 
 
 class Autocast(TorchFunctionMode):
-    """Casts what functions are given. Weights are cast once between two calls of `forget`, as torch does it."""
+    """Casts what functions are given; within `forward`, each weight once, as torch does it."""
 
     def __init__(self, device: str):
         """device: the type of that for which it casts."""
         super().__init__()
         self._wide = _WIDE.get(device, set())
-        self._cast: dict[int, tuple[Tensor, Tensor]] = {}
+        self._cast: dict[int, Tensor] | None = None
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -39,18 +40,24 @@ class Autocast(TorchFunctionMode):
                 args, kwargs = tree_map_only(Tensor, _widened, (args, kwargs))
         return func(*args, **kwargs)
 
-    def forget(self) -> None:
-        """Let go of the cast weights, as the end of autocast does."""
-        self._cast.clear()
+    @contextmanager
+    def forward(self, enabled: bool) -> Iterator[None]:
+        """A forward pass, under autocast if so told."""
+        self._cast = {}
+        try:
+            with torch.autocast(CPU, torch.bfloat16, enabled):
+                yield
+        finally:
+            self._cast = None
 
     def _narrow(self, x: Tensor) -> Tensor:
         if x.dtype != torch.float32:
             return x
-        if not (x.is_leaf and x.requires_grad):
+        if self._cast is None or not (x.is_leaf and x.requires_grad):
             return x.to(torch.bfloat16)
         if id(x) not in self._cast:
-            self._cast[id(x)] = x, x.to(torch.bfloat16)
-        return self._cast[id(x)][1]
+            self._cast[id(x)] = x.to(torch.bfloat16)
+        return self._cast[id(x)]
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -13,9 +13,6 @@ MEGABYTE, GIGABYTE = 2**20, 2**30
 OWN = {CPU: 0.75 * GIGABYTE, MPS: 0.75 * GIGABYTE, NVIDIA: 1.0 * GIGABYTE}
 """What a program takes besides: Python and its libraries; on a GPU CUDA's context and its libraries' workspaces."""
 
-USABLE = 0.95
-"""Share of the rest that can be filled before blocks of free memory are too small to be of use."""
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -71,7 +68,7 @@ class Estimate:
 
 def room(device: str, memory: int) -> float:
     """Bytes of a device's memory that a model and its batches can have."""
-    return max(0.0, USABLE * (memory - OWN[device]))
+    return max(0.0, memory - OWN[device])
 
 
 def estimate(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from app.chem.residues import NUM_TOKENS
-from app.devices import CPU, NVIDIA, as_if
+from app.devices import NVIDIA, as_if
 from app.estimate.autocast import Autocast
 from app.estimate.outline import Traced
 from app.estimate.trace import Trace, backward
@@ -20,6 +20,9 @@ from app.types import NoisyBatch
 
 MOMENTS = 2
 """Numbers that AdamW keeps of each weight, in the weight's own type."""
+
+FRAGMENTS = 1.05
+"""What memory of tensors that come and go takes for each byte in use: freed blocks do not always fit the next ones."""
 
 
 class Trainable(Protocol):
@@ -85,7 +88,7 @@ class Needs:
             self._trace.restart()
             model = self.module.model
             model(batch, model.fixed(batch))
-            return self._need()
+            return self._need(base=self.weights + self.language)
 
     def training(self, size: int, length: int) -> Need:
         """Forward and backward pass of a training step, and the optimizer's step; what checkpointing does again counts
@@ -99,22 +102,22 @@ class Needs:
                 for weight in self.module.parameters():
                     weight.grad = torch.empty_like(weight)
             self._trace.restart()
-            with torch.autocast(CPU, torch.bfloat16, enabled=self._half):
+            with self._autocast.forward(enabled=self._half):
                 loss = self.module.losses(batch)["train_loss"].mean()
-            self._autocast.forget()
             backward([loss], [torch.ones_like(loss)])
-            need = self._need()
+            need = self._need(base=self.weights + self.language)
             del loss
             for weight in self.module.parameters():
                 weight.grad = None
             return Need(need.flops, max(need.peak + self.optimizer, self.resident + self._stepping))
 
-    def _need(self) -> Need:
+    def _need(self, base: int) -> Need:
+        """Of what was traced since the last restart. base: bytes that were there all the time."""
         for choice in select.choices():
             served = self.backends.setdefault(choice.operation, [])
             if choice.backend not in served:
                 served.append(choice.backend)
-        return Need(self._trace.flops, self._trace.peak)
+        return Need(self._trace.flops, base + int(FRAGMENTS * (self._trace.peak - base)))
 
     def _batch(self, size: int, length: int) -> NoisyBatch:
         if self.module.model.esm is not None:

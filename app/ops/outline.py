@@ -1,10 +1,11 @@
-"""Operations gone through without being computed: what they do in loops is then done once, and counted as often.
+"""Operations gone through without being computed: what they do in loops is not repeated, and counts as if it were.
 
 For estimates, whose tensors have shapes and no numbers: a loop over thousands of slices would take as long as the work.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar
@@ -71,7 +72,7 @@ def alike(parts: Iterable[Part], size: Callable[[Part], int], total: int) -> Ite
     if _outline is None:
         yield from parts
         return
-    for first in parts:
-        with _outline.times(total / size(first)):
-            yield first
-        return
+    # The second pass is done beside what the first one left in the loop's variables, as all later ones are.
+    for place, part in enumerate(itertools.islice(parts, 2)):
+        with _outline.times(total / size(part) if place == 0 else 0):
+            yield part
