@@ -38,9 +38,9 @@ def estimate(
     backward pass, what checkpointing does again included, the pass for self-conditioning not.
 
     Memory, in MB of 2^20 bytes, is what tensors take at the peak: in training with gradients and AdamW's moments, in
-    sampling in float32, that of one model call. What the program takes itself comes on top, some 750 MB, on an NVIDIA
-    GPU 1 GB. max_batch (at this length) and max_length (one chain a batch) are of training, leave room for that, and
-    are found to within 3 % of the memory.
+    sampling that of a model call in the same precision. What the program takes itself comes on top, some 750 MB, on an
+    NVIDIA GPU 1 GB. max_batch (at this length) and max_length (one chain a batch) are of training, leave room for
+    that, and are found to within 3 % of the memory.
 
     Kernels are those that the recipe names, or what auto takes here; for a GPU that is not here, plain PyTorch's.
     A compiler's work is not seen: with compile=true it takes less.

@@ -20,7 +20,7 @@ class Estimate:
 
     recipe: str
     device: str
-    precision: str  # of training
+    precision: str
     length: int
     batch: int
     parameters: int  # a language model's left out
@@ -40,7 +40,7 @@ class Estimate:
         parts = {name.replace("_", " "): in_megabytes(mb) for name, mb in self.memory_parts_mb.items() if mb}
         said = [
             f"{self.recipe}: {self.parameters / 1e6:.2f} million parameters",
-            f"batch of {self.batch} x {self.length} residues on {self.device}, trained in {self.precision}",
+            f"batch of {self.batch} x {self.length} residues on {self.device} in {self.precision}",
             f"a forward pass {in_flops(self.flops_forward)}, a training step {in_flops(self.flops_train)}",
             f"memory in training {in_megabytes(self.memory_train_mb)}: "
             + ", ".join(f"{name} {size}" for name, size in parts.items()),

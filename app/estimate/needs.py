@@ -52,7 +52,7 @@ class Needs:
     def __init__(
         self, make: Callable[[], nn.Module], device: str, kernels: KernelSettings, *, half: bool, accumulates: bool
     ):
-        """make: a `Trainable`. device: its type. half: trained under autocast to bfloat16. accumulates: gradients of
+        """make: a `Trainable`. device: its type. half: under autocast to bfloat16. accumulates: gradients of
         earlier batches are there already in the forward pass.
 
         Raises UserError for what does not make a model.
@@ -81,13 +81,14 @@ class Needs:
         return self.weights + self.optimizer + self.language
 
     def sampling(self, size: int, length: int) -> Need:
-        """One forward pass in inference, in float32, after what sampling makes of a batch once for all its steps."""
+        """One forward pass in inference, after what sampling makes of a batch once for all its steps."""
         with self._tracing(), torch.no_grad():
             self.module.eval()
             batch = self._batch(size, length)
             self._trace.restart()
             model = self.module.model
-            model(batch, model.fixed(batch))
+            with self._autocast.forward(enabled=self._half):
+                model(batch, model.fixed(batch))
             return self._need(base=self.weights + self.language)
 
     def training(self, size: int, length: int) -> Need:
