@@ -1,5 +1,6 @@
 """FLOPs and memory of a model's passes, of any batch size and length, found by going through them without numbers."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ class Needs:
         return Need(self._trace.flops, base + int(FRAGMENTS * (self._trace.peak - base)))
 
     def _batch(self, size: int, length: int) -> NoisyBatch:
+        gc.collect()  # what checkpointing leaves behind, which refers to itself
         if self.module.model.esm is not None:
             self.module.model.esm.language.outline(self._device, size, length)
         return noisy_batch(size, length)

@@ -61,13 +61,20 @@ class _Slices(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         split, whole = given[:num_split], given[num_split:]
         length = split[0].shape[1]
-        pieces = *(x[:, :rows] for x in split), *whole
+
+        def piece(rows: int) -> Tensor:
+            return function(*(x[:, :rows] for x in split), *whole)
+
         with trace.times(length / rows):
-            first = function(*pieces)
-        rest = first.new_empty(len(first), length - rows, *first.shape[2:])
-        with trace.times(0):
-            first = function(*pieces)  # once more, beside the results of all others
-        return torch.cat([first, rest], dim=1)
+            pieces = [piece(rows)]
+        full, left = divmod(length, rows)
+        with trace.times(0):  # later ones beside the results of those before them
+            if full > 1:
+                pieces = [_empty_rows(pieces[0], (full - 1) * rows)]
+                pieces.append(piece(rows))
+            if left:
+                pieces.append(piece(left))
+        return torch.cat(pieces, dim=1)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
@@ -91,8 +98,11 @@ class _Slices(torch.autograd.Function):
 
 def _joined(first: Tensor, length: int) -> Tensor:
     """All slices' tensors, of which the first is given, beside their concatenation."""
-    rest = first.new_empty(len(first), length - first.shape[1], *first.shape[2:])
-    return torch.cat([first, rest], dim=1)
+    return torch.cat([first, _empty_rows(first, length - first.shape[1])], dim=1)
+
+
+def _empty_rows(like: Tensor, rows: int) -> Tensor:
+    return like.new_empty(len(like), rows, *like.shape[2:])
 
 
 class _Fused(torch.autograd.Function):

@@ -46,16 +46,22 @@ def _train(recipe: Recipe, size: int, length: int) -> None:
 
 
 def _sample(recipe: Recipe, size: int, length: int) -> None:
-    module = CodesignModule(recipe).eval()
-    batch = noisy_batch(length, size, recipe.flow)
-    with torch.no_grad():
-        module.model(batch, module.model.fixed(batch))
+    call(CodesignModule(recipe).eval(), noisy_batch(length, size, recipe.flow))
 
 
 def step(module: CodesignModule, batch) -> None:
-    with torch.autocast("cpu", torch.bfloat16, enabled=module.recipe.trainer.precision == "bf16-mixed"):
+    with under_its_precision(module):
         loss = module.losses(batch)["train_loss"].mean()
     loss.backward()
+
+
+def call(module: CodesignModule, batch) -> None:
+    with torch.no_grad(), under_its_precision(module):
+        module.model(batch, module.model.fixed(batch))
+
+
+def under_its_precision(module: CodesignModule) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=module.recipe.trainer.precision == "bf16-mixed")
 
 
 def counter() -> FlopCounterMode:

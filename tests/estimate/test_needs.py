@@ -13,7 +13,7 @@ from app.estimate.needs import FRAGMENTS
 from app.ops import select
 from app.training.estimate import needs_of
 from app.training.module import CodesignModule
-from tests.estimate.measured import counter, peak_of_sampling, peak_of_training, recipe_of, step
+from tests.estimate.measured import call, counter, peak_of_sampling, peak_of_training, recipe_of, step
 from tests.memory import Memory, storages
 from tests.model.esm.made_esm import write_esm
 
@@ -49,12 +49,7 @@ def passes(arguments: list[str], size: int, length: int) -> tuple[float, int, fl
         for train in (True, False):
 
             def run(train: bool = train) -> None:
-                module.train(train)
-                if train:
-                    step(module, batch)
-                else:
-                    with torch.no_grad():
-                        module.model(batch, module.model.fixed(batch))
+                (step if train else call)(module.train(train), batch)
 
             run()  # loads what is loaded at first use
             module.zero_grad()
@@ -159,6 +154,14 @@ def test_a_backend_that_cannot_serve_is_refused_and_leaves_nothing_behind():
     with pytest.raises(UserError, match="=triton: runs on cuda, not on cpu"):
         needs.training(1, 16)
     assert torch.ones(2).device.type == "cpu" and select.settings().invariant_point_attention == "auto"
+
+
+def test_one_pass_leaves_nothing_to_the_next():
+    for arguments in HEAVY, ["recipe=tiny"]:
+        needs = needs_of(recipe_of(*arguments), "cpu")
+        first = needs.sampling(2, 60), needs.training(2, 60)
+        needs.training(3, 90)
+        assert (needs.sampling(2, 60), needs.training(2, 60)) == first
 
 
 def test_random_numbers_are_as_they_were():
