@@ -10,6 +10,7 @@ from app.cli.bench import bench  # noqa: E402
 from app.cli.data import data_app  # noqa: E402
 from app.cli.demo import demo  # noqa: E402
 from app.cli.doctor import doctor  # noqa: E402
+from app.cli.estimate import estimate  # noqa: E402
 from app.cli.many import ManyValues  # noqa: E402
 from app.cli.recipes import recipes_app  # noqa: E402
 from app.config.entry import run  # noqa: E402
@@ -23,6 +24,7 @@ cli = typer.Typer(
 cli.add_typer(data_app, name="data")
 cli.add_typer(recipes_app, name="recipes")
 cli.command()(demo)
+cli.command()(estimate)
 cli.command(cls=ManyValues)(bench)
 cli.command(cls=ManyValues)(doctor)
 

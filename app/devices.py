@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +15,9 @@ from app.errors import UserError
 
 CPU, MPS, NVIDIA = "cpu", "mps", "cuda"  # types of torch's devices
 _WITH_AUTOCAST = (CPU, MPS, NVIDIA)  # torch has a function that tells, which its compiler cannot look into before 2.12
+
+DEVICE_TYPES = {"cpu": CPU, "mps": MPS, "cuda": NVIDIA, "gpu": NVIDIA}
+"""By the names that settings give them, whether they are there or not."""
 
 DeviceName = Literal["auto", "cpu", "mps", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -35,25 +40,72 @@ def choose(name: str = "auto", key: str = "device") -> torch.device:
     return torch.device(name)
 
 
+def memory_of(device: str) -> int | None:
+    """Bytes of memory of a device of that type, or None where there is none here; of a CPU all that the system has, or
+    lets a container have; of a Mac's GPU what the system recommends at most."""
+    if device == NVIDIA:
+        return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+    if device == MPS:
+        return torch.mps.recommended_max_memory() if torch.backends.mps.is_available() else None
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(there, int(_CONTAINER.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit: "max"
+        return there
+
+
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+
+_standing_in: str | None = None
+
+
+def kind(device: torch.device) -> str:
+    """The device's type, by which operations choose how to compute; what it stands in for, within `as_if`."""
+    return device.type if _standing_in is None else _standing_in
+
+
+@contextmanager
+def as_if(device: str | None) -> Iterator[None]:
+    """Operations choose as if tensors were on a device of that type: for estimates, which compute nothing. None: as on
+    the device where they are."""
+    global _standing_in
+    before, _standing_in = _standing_in, device
+    try:
+        yield
+    finally:
+        _standing_in = before
+
+
+def _autocast_of(device: torch.device | str) -> str | None:
+    """The name of the autocast that holds for a device, None for one without (meta); within `as_if` the CPU's."""
+    name = torch.device(device).type if _standing_in is None else CPU
+    return name if name in _WITH_AUTOCAST else None
+
+
 def full_precision(device: torch.device | str) -> AbstractContextManager:
     """Autocast switched off on the device at hand, whatever its type: geometry inside stays in the dtype of its inputs.
 
     Inputs already cast down (bf16) have to be cast up by the caller. A device without autocast (meta) needs nothing.
     """
-    kind = torch.device(device).type
-    return torch.autocast(kind, enabled=False) if kind in _WITH_AUTOCAST else nullcontext()
+    name = _autocast_of(device)
+    return torch.autocast(name, enabled=False) if name else nullcontext()
 
 
 def under_autocast(device: torch.device) -> bool:
     """Whether autocast is on there, so that operations bring their inputs to one type by themselves."""
-    return device.type in _WITH_AUTOCAST and torch.is_autocast_enabled(device.type)
+    name = _autocast_of(device)
+    return name is not None and torch.is_autocast_enabled(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype:
+    """The type that autocast, where it is on, brings inputs to."""
+    return torch.get_autocast_dtype(_autocast_of(device))
 
 
 def compute_dtype(tensor: torch.Tensor) -> torch.dtype:
     """The type in which a layer that takes the tensor computes: autocast's where autocast is on, else the tensor's."""
-    kind = tensor.device.type
     if under_autocast(tensor.device) and tensor.dtype != torch.float64:  # which autocast leaves alone
-        return torch.get_autocast_dtype(kind)
+        return autocast_dtype(tensor.device)
     return tensor.dtype
 
 
@@ -62,7 +114,7 @@ def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
     Without tiles for bfloat16 (AMX), vectors for it (avx512_bf16) are up to twice as slow as float32's.
     """
-    if device.type != CPU or (dtype == torch.bfloat16 and _HAS_TILES) or dtype not in (torch.bfloat16, torch.float16):
+    if kind(device) != CPU or (dtype == torch.bfloat16 and _HAS_TILES) or dtype not in (torch.bfloat16, torch.float16):
         return dtype
     return torch.float32
 
@@ -75,15 +127,15 @@ def choose_dtype(precision: Precision, device: torch.device, key: str = "precisi
 
     key: the setting that gave the precision. Raises UserError for one that the device lacks.
     """
-    kind = device.type
-    on_gpu = kind == "cuda"
-    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else kind != "mps"
+    name = device.type
+    on_gpu = name == "cuda"
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else name != "mps"
     if precision == "auto":
         return torch.bfloat16 if on_gpu and has_bfloat16 else torch.float32
-    if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and kind == "cpu"):
+    if (precision == "bfloat16" and not has_bfloat16) or (precision == "float16" and name == "cpu"):
         others = ["auto", "float32", *["bfloat16"] * (has_bfloat16 and precision != "bfloat16")]
         cure = " or ".join(f"{key}={one}" for one in others)
-        raise UserError(f"{key}={precision}: the {kind} device has none here: use {cure}")
+        raise UserError(f"{key}={precision}: the {name} device has none here: use {cure}")
     return getattr(torch, precision)
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"data", "blocks"},
     {"model"},
     {"losses", "sampling", "evaluation"},
+    {"estimate"},
     {"training"},
     {"bench", "legacy"},
     {"cli"},

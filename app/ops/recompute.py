@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from app.devices import full_precision
+from app.ops import outline
 
 
 class Sliced:
@@ -35,6 +36,8 @@ class Sliced:
         with full_precision(device):
             if compiling or rows >= length:
                 return self.function(*split, *whole)
+            if (outlined := outline.current()) is not None:
+                return outlined.sliced(self.function, rows, split, whole)
             return _in_slices(self.function, rows, split, whole)
 
     def gradients(

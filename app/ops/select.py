@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from app.devices import is_capturing
 from app.errors import UserError
+from app.ops import outline
 from app.ops.backend import Backend, Call
 from app.ops.settings import OPERATIONS, KernelSettings
 
@@ -108,7 +109,10 @@ class Operation:
 
     def __call__(self, *args, **kwargs) -> Any:
         call = self.describe(*args, **kwargs)
-        return self.function(self.choose(call).backend)(*args, **kwargs)
+        backend = self.choose(call).backend
+        if (outlined := outline.current()) is not None and self.backends[backend].optional:
+            return outlined.fused(self.function("reference"), args, kwargs)
+        return self.function(backend)(*args, **kwargs)
 
     def function(self, backend: str) -> Callable:
         """A backend's function, imported when first asked for. Raises UserError where that fails."""
@@ -134,6 +138,8 @@ class Operation:
         cure = f"set kernels.{self.name}=auto or another backend"
         if reason := self.backends[named].refuses(call):
             raise UserError(f"kernels.{self.name}={named}: {reason}, and is asked for {call}: {cure}")
+        if outline.current() is not None:
+            return  # it may be meant for another machine
         self.function(named)
         if fault := self._fault_of(named, call):
             raise UserError(f"kernels.{self.name}={named}: {fault}: {cure}")
@@ -189,8 +195,9 @@ def _try(operation: Operation, name: str, call: Call) -> str | None:
     """What is wrong with a backend, found by running it on a few residues of such a call; None where it is right."""
     from app.ops.check import fault
 
-    # The call may come from a block whose activations are made again: what the trial keeps is not part of these.
-    with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+    # The call may come from a block whose activations are made again: what the trial keeps is not part of these; or
+    # from an estimate, whose tensors are no real ones.
+    with torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is), outline.lifted():
         return operation.backends[name].absent() or fault(operation, name, call)
 
 

@@ -17,6 +17,7 @@ from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
 from app.training.csv_log import CsvLog
+from app.training.estimate import expectation
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
@@ -72,6 +73,8 @@ def fit(
     data = ProteinDataModule(recipe.data, settings.steps)
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
+        for line in expectation(recipe, data.dataset.lengths, data.loader_settings, accelerator):
+            say(line)
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))

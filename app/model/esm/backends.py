@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from app.config.keys import one_line
 from app.errors import UserError
 from app.model.esm import attention
-from app.model.esm.folder import NAME, EsmConfig, EsmFolder
-from app.model.esm.settings import WHERE
+from app.model.esm.folder import NAME, EsmConfig, EsmFolder, config_of
+from app.model.esm.settings import WHERE, EsmSize
 
 BACKEND = f"{WHERE}.backend"
 _MODULES = {"faplm": "faesm.esm", "transformers": "transformers.models.esm.modeling_esm"}
@@ -53,19 +53,35 @@ def fitted(
 
     Raises UserError as `refuse_absent` does, and for weights that are missing or of another shape.
     """
-    module = _module(backend)
-    with _quiet(), torch.device("meta"):
-        config = importlib.import_module("transformers").EsmConfig(**_arguments(folder.config))
-        config.use_fa = False
-        make = module.FAEsmModel if backend == "faplm" else module.EsmModel
-        model = make(config, add_pooling_layer=False)
-    model.contact_head = None
+    with torch.device("meta"):
+        model = _made(backend, folder.config)
     for name, parameter in model.named_parameters():
         if name not in weights or weights[name].shape != parameter.shape:
             raise UserError(f"{NAME}={folder.path}: its weights lack {name} {list(parameter.shape)}: fetch it again")
+    return model.to(dtype).eval().requires_grad_(False)
+
+
+def outlined(backend: str, size: EsmSize, dtype: torch.dtype) -> nn.Module:
+    """A language model of that size as it is made, its weights not loaded. Raises UserError as `refuse_absent` does."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # where tensors have no numbers, a module cannot be cast
+    try:
+        return _made(backend, config_of(size)).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _made(backend: str, config: EsmConfig) -> nn.Module:
+    module = _module(backend)
+    with _quiet():
+        given = importlib.import_module("transformers").EsmConfig(**_arguments(config))
+        given.use_fa = False
+        make = module.FAEsmModel if backend == "faplm" else module.EsmModel
+        model = make(given, add_pooling_layer=False)
+    model.contact_head = None
     if backend == "faplm":
         attention.take_over(model.encoder.layer)
-    return model.to(dtype).eval().requires_grad_(False)
+    return model
 
 
 def _arguments(config: EsmConfig) -> dict:

@@ -113,6 +113,19 @@ def size_of(name: str) -> EsmSize:
     return known[1] if known else _config(_local(name)).size
 
 
+def config_of(size: EsmSize) -> EsmConfig:
+    """The configuration of a language model of that size, in the proportions of the published ones."""
+    return EsmConfig(
+        model_type="esm",
+        position_embedding_type="rotary",
+        num_hidden_layers=size.layers,
+        hidden_size=size.width,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.width,
+        vocab_size=33,
+    )
+
+
 def find(name: str) -> EsmFolder:
     """A language model's folder; published ones come from the hub's cache, or are fetched (HF_HUB_OFFLINE: never).
 

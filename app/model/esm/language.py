@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from app.devices import choose_dtype, full_precision
+from app.devices import NVIDIA, choose_dtype, full_precision
 from app.errors import UserError
 from app.model.esm import attention, backends
 from app.model.esm.embedding import embedded
 from app.model.esm.folder import NAME, EsmFolder, find, sha256, size_of
-from app.model.esm.settings import WHERE, EsmSettings
-from app.model.esm.tokens import Alphabet, TokenLayout, lay_out
+from app.model.esm.settings import WHERE, EsmSettings, EsmSize
+from app.model.esm.tokens import Alphabet, TokenLayout, lay_out, outlined_layout
 from app.types import NoisyBatch
 
 
@@ -51,6 +51,7 @@ class LanguageModel:
         self._sha256: str | None = None
         self._loaded: _Loaded | None = None
         self._last: tuple[TokenLayout, Tensor, Representations] | None = None
+        self._outline: TokenLayout | None = None  # in place of every batch's own
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None, "_last": None}
@@ -116,8 +117,22 @@ class LanguageModel:
                 self._last = layout, ids, self._run(loaded, layout, ids)
             return self._last[2]
 
+    def outline(self, device: str, size: int = 1, length: int = 1) -> None:
+        """Be a language model of the same size without its weights, for batches of single chains alone: for estimates,
+        which look at no number. device: the type of that which it is estimated for. Raises UserError where the backend
+        is not installed."""
+        self.release()
+        self._outline = outlined_layout(size, length)
+        if self._loaded is None:
+            narrow = torch.bfloat16 if device == NVIDIA else torch.float32
+            dtype = narrow if self.settings.precision == "auto" else getattr(torch, self.settings.precision)
+            model = backends.outlined(self.settings.backend, EsmSize(*self.size), dtype)
+            self._loaded = _Loaded(model, self._outline.place.device, self._outline.alphabet, rescales=True)
+
     def lay_out(self, batch: NoisyBatch, device: torch.device) -> TokenLayout:
         """Where the batch's residues stand among the tokens, on `device`. Raises UserError as `check` does."""
+        if self._outline is not None:
+            return self._outline
         return lay_out(batch, self._on(device).alphabet, self.settings.linker).to(device)
 
     def _on(self, device: torch.device) -> _Loaded:

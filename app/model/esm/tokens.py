@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from app.chem.residues import AATYPES_WITH_X, MASK_TOKEN
+from app.chem.residues import AATYPES_WITH_X, MASK_TOKEN, NUM_TOKENS
 from app.errors import UserError
 from app.ops.esm_attention import Sequences
 from app.types import NoisyBatch
@@ -108,3 +108,17 @@ def _line(chain: Tensor, number: Tensor, alphabet: Alphabet, linker: int) -> tup
     filled[0] = filled[-1] = filled[place] = False
     line[filled] = torch.where(same, alphabet.mask, alphabet.glycine).repeat_interleave(between)
     return line, place
+
+
+def outlined_layout(size: int, length: int) -> TokenLayout:
+    """A layout of single chains without gaps in shape alone: no token stands where it belongs."""
+    tokens = length + 2
+
+    def none(*shape: int) -> Tensor:
+        return torch.zeros(*shape, dtype=torch.int64)
+
+    sequences = Sequences(torch.zeros(size + 1, dtype=torch.int32), (tokens,) * size)
+    alphabet = Alphabet(0, 0, 0, 0, 0, residues=none(NUM_TOKENS))
+    return TokenLayout(
+        alphabet, none(size, tokens), none(size, tokens), none(size, length), none(size * tokens), sequences
+    )

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from app.devices import NVIDIA, compute_dtype
+from app.devices import NVIDIA, compute_dtype, kind
 from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
@@ -23,7 +23,7 @@ def describe(
 ) -> Call:
     backward = wants_gradient(node, relative, first, second, last, norm)
     widths = node.shape[-1], num_bins, len(last[0])
-    return Call(node.device.type, compute_dtype(node), node.shape[1], widths, backward)
+    return Call(kind(node.device), compute_dtype(node), node.shape[1], widths, backward)
 
 
 WIDEST = 128

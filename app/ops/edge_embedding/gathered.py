@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.devices import NVIDIA, compute_dtype, full_precision, product_dtype
+from app.devices import NVIDIA, compute_dtype, full_precision, kind, product_dtype
 from app.ops.edge_embedding.distogram import bin_of, distances
 from app.ops.edge_embedding.reference import EPSILON
 from app.ops.recompute import by_rows, rows_within
@@ -38,7 +38,7 @@ def edge_embedding(
 ) -> Tensor:
     """As the reference. The first layer and the LayerNorm are float32 under any autocast, or all is float64."""
     parts = shares(node, relative, trans, num_bins, chain_idx, diffuse_mask, first)
-    largest = LARGEST_ON_GPU if node.device.type == NVIDIA else LARGEST
+    largest = LARGEST_ON_GPU if kind(node.device) == NVIDIA else LARGEST
     rows = rows_within(largest, parts.of_j.numel())
     return edges(rows, *parts.arguments(mask.to(compute_dtype(node)), second, last, norm))
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from app.devices import NVIDIA, compute_dtype, has_hopper
+from app.devices import NVIDIA, compute_dtype, has_hopper, kind
 from app.ops.backend import HALF, Backend, Call
 from app.ops.edge_transition.tiles import limit
 from app.ops.packages import TRITON
@@ -20,7 +20,7 @@ def describe(
 ) -> Call:
     backward = wants_gradient(edge, node, first, second, last, norm)
     widths = edge.shape[-1], len(first[0]), len(second[0]), len(last[0])
-    return Call(edge.device.type, compute_dtype(edge), edge.shape[1], widths, backward)
+    return Call(kind(edge.device), compute_dtype(edge), edge.shape[1], widths, backward)
 
 
 def order(call: Call) -> tuple[str, ...]:

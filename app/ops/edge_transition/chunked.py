@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from app.devices import CPU, compute_dtype, full_precision, product_dtype
+from app.devices import CPU, compute_dtype, full_precision, kind, product_dtype
 from app.ops.edge_transition.reference import EPSILON
 from app.ops.edge_transition.split import Part, add_up, chunks, node_terms
+from app.ops.outline import alike
 from app.ops.select import wants_gradient
 
 PAIRS_IN_CACHE = 1024
@@ -39,7 +40,7 @@ def edge_transition(
     them in float32.
     """
     dtype = compute_dtype(edge)
-    on_cpu, inside = edge.device.type == CPU, product_dtype(dtype, edge.device)
+    on_cpu, inside = kind(edge.device) == CPU, product_dtype(dtype, edge.device)
     with full_precision(edge.device):
         node = node.to(inside)
         first, second, last = ((weight.to(inside), bias.to(inside)) for weight, bias in (first, second, last))
@@ -138,7 +139,7 @@ def _backward(grad: Tensor, given: list[Tensor], kept: Tensor) -> list[Tensor]:
         above = torch.ops.aten.threshold_backward(above @ w2, first, 0)
         add_up(part, above.view(pairs), *sums[:2])
         _accumulate(grad_w1, above, layers.edges(part))
-        grad_edge[part] = into_edge.addmm_(above, w1).view(pairs)
+        grad_edge[part] = _add_product(into_edge, above, w1).view(pairs)
     return [grad_edge, *(x.to(w2.dtype) for x in (*sums, *grads[:4])), *grad_norm]
 
 
@@ -171,10 +172,14 @@ _operator.register_autograd(
 
 def _chunks(edge: Tensor) -> Iterator[tuple[Part, slice]]:
     """Chunks, and where their pairs lie among all."""
-    stop = 0
-    for part in chunks(*edge.shape[:2], PAIRS_IN_CACHE if edge.device.type == CPU else PAIRS_ON_GPU):
-        start, stop = stop, stop + edge[part].shape[:3].numel()
-        yield part, slice(start, stop)
+
+    def places() -> Iterator[tuple[Part, slice]]:
+        stop = 0
+        for part in chunks(*edge.shape[:2], PAIRS_IN_CACHE if kind(edge.device) == CPU else PAIRS_ON_GPU):
+            start, stop = stop, stop + edge[part].shape[:3].numel()
+            yield part, slice(start, stop)
+
+    return alike(places(), size=lambda chunk: chunk[1].stop - chunk[1].start, total=edge.shape[:3].numel())
 
 
 def _scratch(kept: Tensor, here: slice) -> Tensor:
@@ -195,7 +200,7 @@ class _Layers:
     def hidden(self, part: Part, into: Tensor) -> tuple[Tensor, Tensor]:
         """Both hidden layers, written into [2, pairs, hidden]."""
         first, second = into
-        _of_pairs(part, self.first_i, self.first_j, first).addmm_(self.edges(part), self.w1.mT).relu_()
+        _add_product(_of_pairs(part, self.first_i, self.first_j, first), self.edges(part), self.w1.mT).relu_()
         return first, torch.addmm(self.b2, first, self.w2.mT, out=second).relu_()
 
     def joined(self, part: Part, second: Tensor) -> Tensor:
@@ -205,7 +210,7 @@ class _Layers:
         return joined
 
     def last(self, part: Part, joined: Tensor) -> Tensor:
-        return _of_pairs(part, self.last_i, self.last_j).addmm_(joined, self.w3.mT)
+        return _add_product(_of_pairs(part, self.last_i, self.last_j), joined, self.w3.mT)
 
 
 def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor, into: Tensor | None = None) -> Tensor:
@@ -218,6 +223,11 @@ def _of_pairs(part: Part, of_i: Tensor, of_j: Tensor, into: Tensor | None = None
 def _accumulate(total: Tensor, above: Tensor, below: Tensor) -> None:
     """The gradient of a weight from one chunk; in float32, as many chunks would lose themselves in half precision."""
     if total.dtype == above.dtype:
-        total.addmm_(above.mT, below)
+        _add_product(total, above.mT, below)
     else:
         total += above.mT @ below
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """In place. Not `addmm_`, which torch's counter of FLOPs does not know."""
+    return torch.addmm(total, left, right, out=total)

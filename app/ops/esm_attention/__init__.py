@@ -4,7 +4,8 @@ tokens; widths: a head's width, and how many heads there are."""
 import torch
 from torch import Tensor
 
-from app.devices import NVIDIA, runs_flash_attention
+from app.devices import NVIDIA, kind, runs_flash_attention
+from app.ops import outline
 from app.ops.backend import HALF, Backend, Call
 from app.ops.esm_attention.reference import Sequences
 from app.ops.packages import FLASH_ATTN
@@ -14,13 +15,14 @@ WIDEST_FLASH_ATTN = 256
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Call:
-    return Call(q.device.type, v.dtype, sequences.longest, (q.shape[-1], q.shape[1]), wants_gradient(q, k, v))
+    return Call(kind(q.device), v.dtype, sequences.longest, (q.shape[-1], q.shape[1]), wants_gradient(q, k, v))
 
 
 def limit_of_flash_attn(call: Call) -> str | None:
     if call.widths[0] > WIDEST_FLASH_ATTN:
         return f"takes heads up to {WIDEST_FLASH_ATTN} wide, not {call.widths[0]}"
-    if call.device == NVIDIA and not runs_flash_attention(torch.device(call.device), call.dtype):
+    there = call.device == NVIDIA and outline.current() is None  # an estimate may be for a GPU that is not
+    if there and not runs_flash_attention(torch.device(call.device), call.dtype):
         return "runs on GPUs from Ampere on"
     return None
 

@@ -1,13 +1,11 @@
 """Attention within sequences by torch's own kernels, without work on padding."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 
 from app.devices import full_precision, runs_flash_attention
 from app.ops.esm_attention.reference import Sequences
-from app.ops.sdpa import SOUND
+from app.ops.sdpa import fused_attention
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -32,5 +30,4 @@ def esm_attention(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences) -> Tens
 
 def _equal(q: Tensor, k: Tensor, v: Tensor, number: int) -> Tensor:
     q, k, v = (x.unflatten(0, (number, -1)).transpose(1, 2) for x in (q, k, v))
-    with sdpa_kernel(SOUND):
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
+    return fused_attention(q, k, v).transpose(1, 2).flatten(0, 1)

@@ -6,7 +6,8 @@ Widths of a call: how many heads, a head's width, points of queries and of value
 import torch
 from torch import Tensor
 
-from app.devices import NVIDIA, runs_flash_attention
+from app.devices import NVIDIA, kind, runs_flash_attention
+from app.ops import outline
 from app.ops.backend import HALF, Backend, Call
 from app.ops.packages import FLASH_ATTN
 from app.ops.select import Operation, wants_gradient
@@ -33,7 +34,7 @@ def describe(
     widths = *q.shape[2:], q_points.shape[-2], v_points.shape[-2], *value_left.shape[2:]
     points, factors = (q_points, k_points, v_points), (bias_left, bias_right, value_left, value_right)
     gradient = wants_gradient(q, k, v, points, factors, point_weight, frames.rotmats, frames.trans)
-    return Call(q.device.type, v.dtype, q.shape[1], widths, gradient)
+    return Call(kind(q.device), v.dtype, q.shape[1], widths, gradient)
 
 
 def widened_widths(call: Call) -> tuple[int, int]:
@@ -46,7 +47,8 @@ def widened_widths(call: Call) -> tuple[int, int]:
 def limit_of_flash_attn(call: Call) -> str | None:
     if (widest := max(widened_widths(call))) > WIDEST_FLASH_ATTN:
         return f"takes widened keys and values up to {WIDEST_FLASH_ATTN}, not {widest}"
-    if call.device == NVIDIA and not runs_flash_attention(torch.device(call.device), call.dtype):
+    there = call.device == NVIDIA and outline.current() is None  # an estimate may be for a GPU that is not
+    if there and not runs_flash_attention(torch.device(call.device), call.dtype):
         return "runs on GPUs from Ampere on"
     return None
 

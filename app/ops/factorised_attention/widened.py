@@ -8,11 +8,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 
 from app.geometry import frames as frame
 from app.ops.absent import filled
-from app.ops.sdpa import SOUND
+from app.ops.sdpa import fused_attention
 from app.types import Frames
 
 MULTIPLE = 8
@@ -115,5 +114,4 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Zeros make all widths equal: with unequal ones torch writes the N x N weights out on a CPU."""
     width = width_of(max(queries.shape[-1], values.shape[-1]))
     padded = [F.pad(x, (0, width - x.shape[-1])).transpose(1, 2) for x in (queries, keys, values)]
-    with sdpa_kernel(SOUND):
-        return F.scaled_dot_product_attention(*padded, scale=1.0).transpose(1, 2)[..., : values.shape[-1]]
+    return fused_attention(*padded, scale=1.0).transpose(1, 2)[..., : values.shape[-1]]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from app.devices import NVIDIA
+from app.devices import NVIDIA, kind
 from app.ops.backend import FLOATS, Backend, Call
 from app.ops.packages import TRITON
 from app.ops.select import Operation, wants_gradient
@@ -31,7 +31,7 @@ def describe(
     layers = bias_weight, bias_bias, down_weight, down_bias, point_weight
     points = q_points, k_points, v_points
     gradient = wants_gradient(q, k, v, points, edge, layers, frames.rotmats, frames.trans)
-    return Call(edge.device.type, edge.dtype, edge.shape[1], widths, gradient, dropout > 0)
+    return Call(kind(edge.device), edge.dtype, edge.shape[1], widths, gradient, dropout > 0)
 
 
 def limit(call: Call) -> str | None:

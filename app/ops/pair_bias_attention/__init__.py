@@ -5,7 +5,7 @@ Widths of a call: a head's width, and how many heads there are.
 
 from torch import Tensor
 
-from app.devices import NVIDIA
+from app.devices import NVIDIA, kind
 from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
@@ -13,7 +13,7 @@ from app.ops.triangle_attention import limit_of_cuequivariance
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) -> Call:
-    return Call(q.device.type, v.dtype, q.shape[2], (q.shape[-1], q.shape[1]), wants_gradient(q, k, v, bias))
+    return Call(kind(q.device), v.dtype, q.shape[2], (q.shape[-1], q.shape[1]), wants_gradient(q, k, v, bias))
 
 
 def order(call: Call) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ Widths of a call: a head's width, and how many heads there are.
 
 from torch import Tensor
 
+from app.devices import kind
 from app.ops.backend import Backend, Call
 from app.ops.select import Operation, wants_gradient
 
 
 def describe(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Call:
     widths = q.shape[-1], q.shape[1]
-    return Call(q.device.type, v.dtype, q.shape[2], widths, wants_gradient(q, k, v), dropout > 0)
+    return Call(kind(q.device), v.dtype, q.shape[2], widths, wants_gradient(q, k, v), dropout > 0)
 
 
 self_attention = Operation(

@@ -6,7 +6,7 @@ Widths of a call: a head's width, and how many heads there are.
 import torch
 from torch import Tensor
 
-from app.devices import NVIDIA
+from app.devices import NVIDIA, kind
 from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, TRIFAST, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
@@ -26,7 +26,7 @@ _SHORTEST_NARROW = 201
 
 def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor) -> Call:
     widths = q.shape[-1], q.shape[2]
-    return Call(q.device.type, v.dtype, q.shape[1], widths, wants_gradient(q, k, v, bias), batch=len(q))
+    return Call(kind(q.device), v.dtype, q.shape[1], widths, wants_gradient(q, k, v, bias), batch=len(q))
 
 
 def limit_of_trifast(call: Call) -> str | None:

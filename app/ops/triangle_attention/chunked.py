@@ -1,13 +1,11 @@
 """Triangle attention a few rows at a time: memory grows like N^2, in the backward pass too."""
 
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 
-from app.devices import NVIDIA
+from app.devices import NVIDIA, kind
 from app.ops.absent import as_bias, filled
 from app.ops.recompute import by_rows, rows_within
-from app.ops.sdpa import SOUND
+from app.ops.sdpa import fused_attention
 from app.ops.select import wants_gradient
 from app.ops.triangle_attention import reference
 
@@ -25,7 +23,7 @@ def triangle_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tens
     torch's fused attention takes a slice where it is faster: on a GPU, and without gradients. With them, on a CPU, it
     would write all logits out as well, and be slower.
     """
-    on_gpu = q.device.type == NVIDIA
+    on_gpu = kind(q.device) == NVIDIA
     largest, length = LARGEST_ON_GPU if on_gpu else LARGEST, q.shape[1]
     # The `if` makes short proteins a case of their own to a compiler, too: they keep what they made.
     rows = length if length * bias.numel() <= largest else rows_within(largest, bias.numel())
@@ -44,6 +42,5 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor) -> Tens
 @by_rows
 def _fused(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
     masked = bias[:, None] + as_bias(keys, v.dtype)[:, :, None, None]
-    with sdpa_kernel(SOUND):
-        out = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (q, k, v, masked)))
+    out = fused_attention(*(x.flatten(0, 1) for x in (q, k, v, masked)))
     return out.unflatten(0, q.shape[:2])

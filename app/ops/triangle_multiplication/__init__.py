@@ -1,9 +1,8 @@
 """The update of edges from the other sides of all triangles over them. Widths of a call: c_z, and that inside."""
 
-import torch
 from torch import Tensor
 
-from app.devices import NVIDIA, under_autocast
+from app.devices import NVIDIA, autocast_dtype, kind, under_autocast
 from app.ops.backend import FLOATS, HALF, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
@@ -23,8 +22,8 @@ def describe(
 ) -> Call:
     widths = edge.shape[-1], p_in.shape[0] // 2
     gradient = wants_gradient(edge, norm_in, p_in, g_in, norm_out, p_out, g_out)
-    dtype = torch.get_autocast_dtype(edge.device.type) if under_autocast(edge.device) else edge.dtype
-    return Call(edge.device.type, dtype, edge.shape[1], widths, gradient)
+    dtype = autocast_dtype(edge.device) if under_autocast(edge.device) else edge.dtype
+    return Call(kind(edge.device), dtype, edge.shape[1], widths, gradient)
 
 
 def limit_of_cuequivariance(call: Call) -> str | None:

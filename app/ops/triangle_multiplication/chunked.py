@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.devices import NVIDIA, compute_dtype
+from app.devices import NVIDIA, compute_dtype, kind
 from app.ops.recompute import by_rows, rows_within
 from app.ops.triangle_multiplication import reference
 from app.ops.triangle_multiplication.reference import Direction, layer_norm
@@ -29,7 +29,7 @@ def triangle_multiplication(
     g_out: Tensor,
 ) -> Tensor:
     """As the reference; what belongs to one edge alone is done in slices of rows of at most so many entries."""
-    largest = LARGEST_ON_GPU if edge.device.type == NVIDIA else LARGEST
+    largest = LARGEST_ON_GPU if kind(edge.device) == NVIDIA else LARGEST
     if edge.numel() <= largest:
         weights = norm_in, p_in, g_in, norm_out, p_out, g_out
         return reference.triangle_multiplication(edge, mask, direction, *weights)

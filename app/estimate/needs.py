@@ -1,0 +1,159 @@
+"""FLOPs and memory of a model's passes, of any batch size and length, found by going through them without numbers."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from app.chem.residues import NUM_TOKENS
+from app.devices import NVIDIA, as_if
+from app.estimate.autocast import Autocast
+from app.estimate.outline import Traced
+from app.estimate.trace import Trace, backward
+from app.model.codesign import CodesignModel
+from app.ops import outline, select
+from app.ops.settings import KernelSettings
+from app.types import NoisyBatch
+
+MOMENTS = 2
+"""Numbers that AdamW keeps of each weight, in the weight's own type."""
+
+FRAGMENTS = 1.05
+"""What memory of tensors that come and go takes for each byte in use: freed blocks do not always fit the next ones."""
+
+
+class Trainable(Protocol):
+    """An nn.Module with the model, and the losses that it is trained by."""
+
+    model: CodesignModel
+
+    def losses(self, batch: NoisyBatch) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one pass: FLOPs, and bytes at the peak, those that are there all the time included."""
+
+    flops: float
+    peak: int
+
+
+class Needs:
+    """What a model's passes need on a device. Nothing of their size is allocated, and the device need not be there.
+
+    All tensors are without numbers (on "meta"), while operations choose their backends as on the device
+    (`devices.as_if`), and loops over slices are gone through once (`app.ops.outline`). What torch's operators use
+    within themselves is not seen, nor is a compiler's work.
+    """
+
+    def __init__(
+        self, make: Callable[[], nn.Module], device: str, kernels: KernelSettings, *, half: bool, accumulates: bool
+    ):
+        """make: a `Trainable`. device: its type. half: under autocast to bfloat16. accumulates: gradients of
+        earlier batches are there already in the forward pass.
+
+        Raises UserError for what does not make a model.
+        """
+        self._device, self._kernels, self._half, self._accumulates = device, kernels, half, accumulates
+        self._trace, self._autocast = Trace(), Autocast(device)
+        with self._tracing():
+            self.module: Trainable = make()
+        weights = [x for x in self.module.parameters() if x.requires_grad]
+        self.parameters = sum(x.numel() for x in self.module.parameters())
+        self.weights = self._trace.bytes
+        self.optimizer = MOMENTS * sum(x.numel() * x.element_size() for x in weights)
+        self.language = 0
+        if self.module.model.esm is not None:
+            with self._tracing():
+                self.module.model.esm.language.outline(device)
+            self.language = self._trace.bytes - self.weights
+        # In its step AdamW works out one more number of each weight: on a GPU of all at once, elsewhere one by one.
+        sizes = [x.numel() * x.element_size() for x in weights]
+        self._stepping = sum(sizes) + (sum(sizes) if device == NVIDIA else max(sizes, default=0))
+        self.backends: dict[str, list[str]] = {}
+
+    @property
+    def resident(self) -> int:
+        """Bytes that training holds whatever the batch: weights, the optimizer's moments, the language model."""
+        return self.weights + self.optimizer + self.language
+
+    def sampling(self, size: int, length: int) -> Need:
+        """One forward pass in inference, after what sampling makes of a batch once for all its steps."""
+        with self._tracing(), torch.no_grad():
+            self.module.eval()
+            batch = self._batch(size, length)
+            self._trace.restart()
+            model = self.module.model
+            with self._autocast.forward(enabled=self._half):
+                model(batch, model.fixed(batch))
+            return self._need(base=self.weights + self.language)
+
+    def training(self, size: int, length: int) -> Need:
+        """Forward and backward pass of a training step, and the optimizer's step; what checkpointing does again counts
+        as done. The pass without gradients that some steps begin with, for self-conditioning, takes less memory; its
+        FLOPs do not count.
+        """
+        with self._tracing():
+            self.module.train()
+            batch = self._batch(size, length)
+            if self._accumulates:
+                for weight in self.module.parameters():
+                    weight.grad = torch.empty_like(weight)
+            self._trace.restart()
+            with self._autocast.forward(enabled=self._half):
+                loss = self.module.losses(batch)["train_loss"].mean()
+            backward([loss], [torch.ones_like(loss)])
+            need = self._need(base=self.weights + self.language)
+            del loss
+            for weight in self.module.parameters():
+                weight.grad = None
+            return Need(need.flops, max(need.peak + self.optimizer, self.resident + self._stepping))
+
+    def _need(self, base: int) -> Need:
+        """Of what was traced since the last restart. base: bytes that were there all the time."""
+        for choice in select.choices():
+            served = self.backends.setdefault(choice.operation, [])
+            if choice.backend not in served:
+                served.append(choice.backend)
+        return Need(self._trace.flops, base + int(FRAGMENTS * (self._trace.peak - base)))
+
+    def _batch(self, size: int, length: int) -> NoisyBatch:
+        gc.collect()  # what checkpointing leaves behind, which refers to itself
+        if self.module.model.esm is not None:
+            self.module.model.esm.language.outline(self._device, size, length)
+        return noisy_batch(size, length)
+
+    @contextmanager
+    def _tracing(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(select.using(self._kernels))
+            stack.enter_context(outline.using(Traced(self._trace)))
+            stack.enter_context(as_if(self._device))
+            stack.enter_context(torch.device("meta"))
+            stack.enter_context(self._trace)
+            if self._half:
+                stack.enter_context(self._autocast)
+            yield
+
+
+def noisy_batch(size: int, length: int) -> NoisyBatch:
+    """A batch of the shape, one chain an example, without padding; its numbers mean nothing."""
+
+    def floats(*shape: int) -> Tensor:
+        return torch.zeros(size, length, *shape)
+
+    def integers() -> Tensor:
+        return torch.zeros(size, length, dtype=torch.int64)
+
+    return NoisyBatch(
+        **{name: torch.zeros(size, 1) for name in ("so3_t", "r3_t", "cat_t")},
+        **{name: floats() for name in ("res_mask", "diffuse_mask", "plddt_mask")},
+        **{name: floats(3) for name in ("trans_t", "trans_sc", "trans_1")},
+        **{name: floats(3, 3) for name in ("rotmats_t", "rotmats_1")},
+        **{name: integers() for name in ("chain_idx", "res_idx", "aatypes_t", "aatypes_1")},
+        aatypes_sc=floats(NUM_TOKENS),
+    )
