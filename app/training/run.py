@@ -67,6 +67,8 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
         report.append(f"language model {language['name']}, frozen, sha256 {language['sha256'][:16]}")
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
+        if rank_zero_only.rank == 0:
+            plan.folder.remove_leftovers()  # of a run killed between its last checkpoint and its end
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
     trainer, received = fit(module, plan.folder, settings, plan.resume)

@@ -123,6 +123,11 @@ class RunFolder:
             for path in self.kept():
                 if _step_of(path) > step:
                     path.rename(path.with_suffix(".ckpt.damaged"))
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """What a killed run left half-written."""
+        with told_of(self.path):
             for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
                 leftover.unlink(missing_ok=True)
 

@@ -38,8 +38,10 @@ def test_the_same_command_begins_goes_on_and_has_ended(tmp_path, made, monkeypat
     assert "resuming" in capsys.readouterr().out
     assert_same_weights(tmp_path / "whole", tmp_path / "out")
     assert rows(tmp_path / "whole") == rows(tmp_path / "out")
+    (tmp_path / "out" / ".machine.yaml.1.tmp").touch()  # killed after the last checkpoint
     assert train(command) == 0
     assert "the run ended at step 8" in capsys.readouterr().out
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
 
 
 def test_damaged_ones_are_passed_over_by_name(tmp_path, made, monkeypatch, capsys):
