@@ -139,6 +139,7 @@ def test_cached_forms_that_are_gone_are_made_anew_when_they_are_needed(folder, j
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
 def test_200_000_chains_open_in_ten_seconds_and_a_gigabyte(tmp_path, monkeypatch):
     for number in range(200):
         (tmp_path / "files" / f"{number:03d}").mkdir(parents=True)
@@ -158,7 +159,7 @@ def test_200_000_chains_open_in_ten_seconds_and_a_gigabyte(tmp_path, monkeypatch
     opened(tmp_path / "files", Job(tmp_path / "cache", "separate"))
     data = {"kind": "structures", "path": str(tmp_path / "files"), "cache_dir": str(tmp_path / "cache")}
     script = f"""
-import resource, sys, time
+import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from app.data.datamodule import ProteinDataModule
 import app.data.structures
@@ -166,7 +167,9 @@ began = time.process_time()  # of this process: other work on the machine does n
 data = ProteinDataModule({data!r})
 data.setup()
 batches = data.batches_per_epoch()
-print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(data.dataset), batches)
+seconds = time.process_time() - began
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))  # not its parent's
+print(seconds, peak, len(data.dataset), batches)
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     seconds, kilobytes, examples, batches = map(float, told.split())
