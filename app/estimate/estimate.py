@@ -123,7 +123,7 @@ def _fitting(needs: Needs, room: float, length: int, known: dict[tuple[int, int]
     at_length = {size: bytes for (size, long), bytes in known.items() if long == length}
     most = search(lambda size: need(size, length), at_length, power=1)
     alone = {long: bytes for (size, long), bytes in known.items() if size == 1} or {length: need(1, length)}
-    grows_with_pairs = needs.module.model.edge_embed is not None
+    grows_with_pairs = needs.model.edge_embed is not None
     return most, search(lambda long: need(1, long), alone, power=2 if grows_with_pairs else 1)
 
 

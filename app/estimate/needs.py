@@ -4,10 +4,9 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.chem.residues import NUM_TOKENS
 from app.devices import NVIDIA, as_if
@@ -17,21 +16,13 @@ from app.estimate.trace import Trace, backward
 from app.model.codesign import CodesignModel
 from app.ops import outline, select
 from app.ops.settings import KernelSettings
-from app.types import NoisyBatch
+from app.types import NoisyBatch, Prediction
 
 MOMENTS = 2
 """Numbers that AdamW keeps of each weight, in the weight's own type."""
 
 FRAGMENTS = 1.05
 """What memory of tensors that come and go takes for each byte in use: freed blocks do not always fit the next ones."""
-
-
-class Trainable(Protocol):
-    """An nn.Module with the model, and the losses that it is trained by."""
-
-    model: CodesignModel
-
-    def losses(self, batch: NoisyBatch) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -51,25 +42,33 @@ class Needs:
     """
 
     def __init__(
-        self, make: Callable[[], nn.Module], device: str, kernels: KernelSettings, *, half: bool, accumulates: bool
+        self,
+        make: Callable[[], CodesignModel],
+        loss: Callable[[Prediction, NoisyBatch], Tensor],
+        device: str,
+        kernels: KernelSettings,
+        *,
+        half: bool,
+        accumulates: bool,
     ):
-        """make: a `Trainable`. device: its type. half: under autocast to bfloat16. accumulates: gradients of
-        earlier batches are there already in the forward pass.
+        """make: the model. loss: what it is trained by, a number. device: its type. half: under autocast to bfloat16.
+        accumulates: gradients of earlier batches are there already in the forward pass.
 
         Raises UserError for what does not make a model.
         """
+        self._loss = loss
         self._device, self._kernels, self._half, self._accumulates = device, kernels, half, accumulates
         self._trace, self._autocast = Trace(), Autocast(device)
         with self._tracing():
-            self.module: Trainable = make()
-        weights = [x for x in self.module.parameters() if x.requires_grad]
-        self.parameters = sum(x.numel() for x in self.module.parameters())
+            self.model = make()
+        weights = [x for x in self.model.parameters() if x.requires_grad]
+        self.parameters = sum(x.numel() for x in self.model.parameters())
         self.weights = self._trace.bytes
         self.optimizer = MOMENTS * sum(x.numel() * x.element_size() for x in weights)
         self.language = 0
-        if self.module.model.esm is not None:
+        if self.model.esm is not None:
             with self._tracing():
-                self.module.model.esm.language.outline(device)
+                self.model.esm.language.outline(device)
             self.language = self._trace.bytes - self.weights
         # In its step AdamW works out one more number of each weight: on a GPU of all at once, elsewhere one by one.
         sizes = [x.numel() * x.element_size() for x in weights]
@@ -84,12 +83,11 @@ class Needs:
     def sampling(self, size: int, length: int) -> Need:
         """One forward pass in inference, after what sampling makes of a batch once for all its steps."""
         with self._tracing(), torch.no_grad():
-            self.module.eval()
+            self.model.eval()
             batch = self._batch(size, length)
             self._trace.restart()
-            model = self.module.model
             with self._autocast.forward(enabled=self._half):
-                model(batch, model.fixed(batch))
+                self.model(batch, self.model.fixed(batch))
             return self._need(base=self.weights + self.language)
 
     def training(self, size: int, length: int) -> Need:
@@ -98,18 +96,18 @@ class Needs:
         FLOPs do not count.
         """
         with self._tracing():
-            self.module.train()
+            self.model.train()
             batch = self._batch(size, length)
             if self._accumulates:
-                for weight in self.module.parameters():
+                for weight in self.model.parameters():
                     weight.grad = torch.empty_like(weight)
             self._trace.restart()
             with self._autocast.forward(enabled=self._half):
-                loss = self.module.losses(batch)["train_loss"].mean()
+                loss = self._loss(self.model(batch), batch)
             backward([loss], [torch.ones_like(loss)])
             need = self._need(base=self.weights + self.language)
             del loss
-            for weight in self.module.parameters():
+            for weight in self.model.parameters():
                 weight.grad = None
             return Need(need.flops, max(need.peak + self.optimizer, self.resident + self._stepping))
 
@@ -123,8 +121,8 @@ class Needs:
 
     def _batch(self, size: int, length: int) -> NoisyBatch:
         gc.collect()  # what checkpointing leaves behind, which refers to itself
-        if self.module.model.esm is not None:
-            self.module.model.esm.language.outline(self._device, size, length)
+        if self.model.esm is not None:
+            self.model.esm.language.outline(self._device, size, length)
         return noisy_batch(size, length)
 
     @contextmanager

@@ -1,6 +1,9 @@
 """Estimates of a recipe's runs, and a word at their start on what is to be expected."""
 
 from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
 
 from app.config.keys import one_line
 from app.config.validate import parse
@@ -9,8 +12,10 @@ from app.data.loader_settings import LoaderSettings
 from app.devices import NVIDIA, memory_of
 from app.estimate.estimate import MEGABYTE, Estimate, estimate, in_flops, in_megabytes, room
 from app.estimate.needs import Needs
-from app.training.module import CodesignModule
+from app.losses.codesign import losses
+from app.model.codesign import CodesignModel
 from app.training.recipe import Recipe
+from app.types import NoisyBatch, Prediction
 
 MIXED = "bf16-mixed"
 
@@ -18,7 +23,12 @@ MIXED = "bf16-mixed"
 def needs_of(recipe: Recipe, device: str) -> Needs:
     """device: its type. Raises UserError for a recipe that makes no model."""
     half, accumulates = recipe.trainer.precision == MIXED, recipe.trainer.accumulate > 1
-    return Needs(lambda: CodesignModule(recipe), device, recipe.kernels, half=half, accumulates=accumulates)
+
+    def loss(prediction: Prediction, batch: NoisyBatch) -> Tensor:
+        return losses(prediction, batch, recipe.loss, recipe.flow.half_turn)["train_loss"].mean()
+
+    make = partial(CodesignModel, recipe.model)
+    return Needs(make, loss, device, recipe.kernels, half=half, accumulates=accumulates)
 
 
 def estimate_of(

@@ -18,10 +18,12 @@ from app.config.validate import parse
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.losses.settings import LossSettings
+from app.model.codesign import CodesignModel
 from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
 from app.ops import select
+from app.ops.settings import KernelSettings
 from app.training import console, slurm
 from app.training.auto_resume import AUTO, folder_of, newest
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
@@ -58,7 +60,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
-    refuse_idle(arguments, module)
+    refuse_idle(arguments, module.model, plan.recipe.kernels)
     dtype = dtype_of(plan.recipe.trainer.precision)
     select.require(plan.recipe.kernels, torch.device(accelerator), dtype, select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
@@ -218,9 +220,8 @@ def _not_to_take(source: CodesignModule, target: CodesignModule) -> dict[str, st
     return {"esm": f"learnt on another language model, {theirs.language.expected['name']}"}
 
 
-def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
+def refuse_idle(arguments: Sequence[str], model: CodesignModel, kernels: KernelSettings) -> None:
     """Raises UserError for what was typed of a part that the model has no use for."""
-    model = module.model
     idle = {}
     if model.edge_embed is None:
         why = "no block of this model reads the edges"
@@ -233,7 +234,7 @@ def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")
     group = chosen_groups(arguments).get("kernels")
-    select.refuse_idle(typed_overrides(arguments), group, module.recipe.kernels, select.used_by(model))
+    select.refuse_idle(typed_overrides(arguments), group, kernels, select.used_by(model))
 
 
 def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:

@@ -175,7 +175,8 @@ def test_the_command_itself(tmp_path):
         out, error = process.communicate(timeout=120)
     assert process.returncode == 0
     first_words = [line.split()[0] for line in out.splitlines()]
-    assert first_words == ["recipe", "until", f"{tmp_path / 'structures'}:", "on", "kernels", "step", "done"]
+    prepared = f"{tmp_path / 'structures'}:"
+    assert first_words == ["recipe", "until", prepared, "expected", "on", "kernels", "step", "done"]
     assert "\non cpu, 32-true; PYTORCH_ENABLE_MPS_FALLBACK=" in out
     assert all(line.startswith("preparing structures") for line in error.splitlines()), error
     assert len((ROOT / "train.py").read_text().splitlines()) <= 60
