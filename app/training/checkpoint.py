@@ -22,7 +22,8 @@ from app.model.codesign import CodesignModel
 from app.ops.settings import KernelSettings
 from app.training import safe_load
 from app.training.module import FORMAT, CodesignModule
-from app.training.recipe import OF_THE_MACHINE, OptimizerSettings
+from app.training.optimizer import OptimizerSettings, parameter_order
+from app.training.recipe import OF_THE_MACHINE
 
 RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
 """What Lightning needs to go on with a run, besides the weights."""
@@ -80,8 +81,9 @@ class Opened:
         if not self.is_finite:
             return "its weights are not all finite"
         moments = self.state["optimizer_states"][0].get("state", {})
-        for index, (name, parameter) in enumerate(self.module.model.named_parameters()):
-            kept = moments.get(index, {})
+        parameters = dict(self.module.model.named_parameters())
+        for index, name in enumerate(parameter_order(self.module.model, self.module.recipe.optimizer)):
+            kept, parameter = moments.get(index, {}), parameters[name]
             if moments and not {"step", "exp_avg", "exp_avg_sq"} <= kept.keys():
                 return f"the optimizer's state of {name} is missing"
             for moment in ("exp_avg", "exp_avg_sq"):

@@ -1,8 +1,8 @@
 """The recipe: everything that defines a run, as plain data that is checked here and stored in checkpoints."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.config.keys import refuse_too_deep
 from app.config.validate import parse
@@ -12,21 +12,12 @@ from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
 from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
-
-_Decay = Annotated[float, Field(ge=0, lt=1)]
+from app.training.optimizer import OptimizerSettings
+from app.training.schedule import ScheduleSettings
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OptimizerSettings(_Settings):
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
 
 
 class TrainerSettings(_Settings):
@@ -74,6 +65,7 @@ class Recipe(_Settings):
     flow: FlowSettings = FlowSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
     trainer: TrainerSettings = TrainerSettings()
@@ -81,6 +73,16 @@ class Recipe(_Settings):
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
     compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
+
+    @model_validator(mode="after")
+    def _schedule_has_an_end(self):
+        end = self.schedule.total_steps or self.trainer.max_steps
+        if self.schedule.kind == "cosine" and end <= self.schedule.warmup_steps:
+            raise ValueError(
+                "schedule.kind=cosine needs an end beyond schedule.warmup_steps: give trainer.max_steps or"
+                " schedule.total_steps"
+            )
+        return self
 
 
 OF_THE_MACHINE = {

@@ -28,6 +28,7 @@ from app.training.console import say
 from app.training.fit import accelerator_of, fit
 from app.training.kernel_environment import dtype_of
 from app.training.module import CodesignModule
+from app.training.optimizer import group_names
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
 from app.training.run_end import UNLIMITED, is_reached
@@ -197,7 +198,8 @@ def _not_to_take(source: CodesignModule, target: CodesignModule) -> dict[str, st
 def refuse_idle(arguments: Sequence[str], module: CodesignModule) -> None:
     """Raises UserError for what was typed of a part that the model has no use for."""
     model = module.model
-    idle = {}
+    group_names(model, module.recipe.optimizer)
+    idle = module.recipe.schedule.idle()
     if model.edge_embed is None:
         why = "no block of this model reads the edges"
         idle |= dict.fromkeys([f"model.edge_embed.{name}" for name in EdgeEmbedSettings.model_fields], why)
