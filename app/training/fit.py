@@ -16,6 +16,7 @@ from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
 from app.training.csv_log import CsvLog
+from app.training.ema import Ema
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
@@ -72,6 +73,8 @@ def fit(
         stop,
         StopAfterEpochs(settings),
     ]
+    if recipe.ema.decay is not None:
+        callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())

@@ -12,6 +12,7 @@ from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
 from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
+from app.training.ema import EmaSettings
 from app.training.optimizer import OptimizerSettings
 from app.training.schedule import ScheduleSettings
 
@@ -66,6 +67,7 @@ class Recipe(_Settings):
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    ema: EmaSettings = EmaSettings()
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
     trainer: TrainerSettings = TrainerSettings()

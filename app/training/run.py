@@ -90,6 +90,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     weights = None if run["weights"] is None else open_checkpoint(run["weights"], language)
     if weights is not None and not weights.is_finite:
         raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
+    _choose_ema(run["use_ema"], weights, typed)
     if weights is not None:
         _refuse_language(language, weights)
     if weights is not None and not _chooses_model(arguments):
@@ -105,6 +106,15 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run()
     return plan
+
+
+def _choose_ema(wanted: Any, weights: Opened | None, typed: Mapping[str, Any]) -> None:
+    if wanted not in (True, False, "auto"):
+        raise UserError(f"use_ema={wanted}: give auto, true or false")
+    if weights is None and "use_ema" in typed:
+        raise UserError("use_ema has no effect without weights=: leave it out")
+    if weights is not None:
+        weights.take_ema(wanted)
 
 
 def _chooses_model(arguments: Sequence[str]) -> bool:
@@ -145,7 +155,8 @@ def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dic
 
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str]) -> Plan:
-    language = typed_language(typed_overrides(arguments))
+    language = typed_language(typed := typed_overrides(arguments))
+    _choose_ema("auto", None, typed)
     opened = open_checkpoint(path, language)
     _refuse_language(language, opened)
     opened.refuse_weights_only()

@@ -1,4 +1,4 @@
-"""The learning rate over a run: a factor on every group's rate, a function of the optimizer step and of nothing else."""
+"""The learning rate over a run: a factor on every group's rate, a function of the optimizer step alone."""
 
 import math
 from collections.abc import Callable

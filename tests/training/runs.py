@@ -71,12 +71,20 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return checkpoint(out)["state_dict"]
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    """Bit by bit, the optimizer's state too."""
-    a, b = checkpoint(one), checkpoint(other)
+def average(out: Path) -> dict[str, torch.Tensor]:
+    """The moving average of the weights."""
+    return checkpoint(out)["ema_state_dict"]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Bit by bit, with their average, the optimizer's state and the schedule."""
+    a, b = checkpoint(first), checkpoint(second)
     assert a["global_step"] == b["global_step"]
-    assert a["state_dict"].keys() == b["state_dict"].keys()
-    assert not [name for name, tensor in a["state_dict"].items() if not torch.equal(tensor, b["state_dict"][name])]
+    for kind in ("state_dict", "ema_state_dict"):
+        one, other = a.get(kind, {}), b.get(kind, {})
+        assert one.keys() == other.keys()
+        assert not [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
+    assert a["lr_schedulers"] == b["lr_schedulers"]
     states = [ckpt["optimizer_states"][0]["state"] for ckpt in (a, b)]
     assert states[0].keys() == states[1].keys() and states[0]
     for index, state in states[0].items():
