@@ -17,6 +17,7 @@ from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, say
 from app.training.csv_log import CsvLog
 from app.training.ema import Ema
+from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
@@ -27,6 +28,7 @@ from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.throughput import DataWait
 
 
 class Begin(Callback):
@@ -64,7 +66,8 @@ def fit(
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
-    metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
+    wait, stop = DataWait(), StopOnSignal()
+    metrics = LogMetrics(settings.log_every, wait, _flops(recipe))
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
         metrics,
@@ -79,7 +82,7 @@ def fit(
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
-    trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
+    trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files, wait)
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
     except (SystemExit, RuntimeError) as error:
@@ -89,6 +92,12 @@ def fit(
     return trainer, stop.received
 
 
+def _flops(recipe: Recipe) -> TrainFlops | None:
+    """None with a language model, which is no network of ours to count."""
+    has_language = recipe.model.esm["kind"] != "none"
+    return None if has_language else TrainFlops(recipe.model, recipe.flow.self_condition_share)
+
+
 def _trainer(
     settings: TrainerSettings,
     accelerator: str,
@@ -96,6 +105,7 @@ def _trainer(
     loggers: list[Logger],
     callbacks: list[Callback],
     files: WholeFiles,
+    wait: DataWait,
 ) -> Trainer:
     try:
         return Trainer(
@@ -113,6 +123,7 @@ def _trainer(
             logger=loggers,
             callbacks=callbacks,
             plugins=[files],
+            profiler=wait,
             enable_progress_bar=any(isinstance(callback, StepBar) for callback in callbacks),
             enable_model_summary=False,
             use_distributed_sampler=False,  # the data module shares the batches out

@@ -1,13 +1,16 @@
 """What the log says: means over all examples since its last line, on all ranks, the losses also by time."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics import Metric
+from torch.distributed.tensor import DTensor
+from torchmetrics import MeanMetric, Metric
 
+from app.training.kernel_environment import dtype_of
+from app.training.throughput import MEASURED, DataWait, Throughput, peak_flops
 from app.types import ProteinBatch
 
 BINS = 4
@@ -33,9 +36,10 @@ COLUMNS = (
     *LOSSES,
     *(_stratum(name, place) for name, when in LOSSES.items() if when for place in range(BINS)),
     "lr",
+    "gradient_norm",
     "examples",
     "length",
-    "residues_per_second",
+    *MEASURED,
 )
 
 
@@ -47,7 +51,6 @@ class StratifiedMeans(Metric):
         shape = (len(VALUES), 1 + BINS)
         self.add_state("sums", torch.zeros(shape), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(shape), dist_reduce_fx="sum")
-        self.add_state("residues", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, outputs: dict[str, Any], batch: ProteinBatch) -> None:
         """outputs: of `CodesignModule.training_step`."""
@@ -61,20 +64,29 @@ class StratifiedMeans(Metric):
                 member = (places[:, None] == torch.arange(BINS, device=places.device)).to(values.dtype)  # [B, bins]
                 self.sums[row, 1:] += values @ member
                 self.counts[row, 1:] += member.sum(0)
-        self.residues += batch.res_mask.sum()
 
     def compute(self) -> dict[str, float]:
-        """By name, less the bins without examples; also how many `examples` and `residues` there were."""
-        means: dict[str, float] = {"examples": int(self.counts[0, 0]), "residues": float(self.residues)}
+        """By name, less the bins without examples; also how many `examples` there were."""
+        means: dict[str, float] = {"examples": int(self.counts[0, 0])}
         for name, sums, counts in zip(VALUES, self.sums.tolist(), self.counts.tolist(), strict=True):
             names = [name, *(_stratum(name, place) for place in range(BINS))]
             means |= {key: total / n for key, total, n in zip(names, sums, counts, strict=True) if n}
         return means
 
-    def totals(self) -> dict[str, Tensor]:
-        """The sums over all ranks, on the CPU; to be called on all of them."""
-        with self.sync_context():
-            return {"sums": self.sums.clone().cpu(), "counts": self.counts.clone().cpu()}
+
+def totals(metric: Metric) -> dict[str, Tensor]:
+    """A metric's states over all ranks, on the CPU; to be called on all of them."""
+    with metric.sync_context():
+        return {name: state.clone().cpu() for name, state in metric.metric_state.items()}
+
+
+def take_over(metric: Metric, states: dict[str, Tensor]) -> None:
+    """Put `totals` back, where they fit. They are those of all ranks together: the first takes them over."""
+    own = metric.metric_state
+    fits = own.keys() == states.keys() and all(states[name].shape == own[name].shape for name in own)
+    if fits and not (torch.distributed.is_initialized() and torch.distributed.get_rank()):
+        for name, state in states.items():
+            setattr(metric, name, state.clone())
 
 
 class LogMetrics(Callback):
@@ -82,54 +94,66 @@ class LogMetrics(Callback):
 
     A checkpoint carries the sums since the last line, so a resumed run writes the lines that an uninterrupted one would
     have. `logged_step` is the step of that last line; lines after it, the one over what was left among them, are to be
-    written anew. Residues are only counted for their rate, from the start of the process.
+    written anew. What is measured (`MEASURED`) begins anew with the process.
+
+    wait: knows how long the run has waited for batches. flops: of training on a batch of that size and length; None
+    where nobody counts them.
     """
 
     state_key = "metrics"
 
-    def __init__(self, every: int):
-        self.every = every
-        self.means = StratifiedMeans()
+    def __init__(self, every: int, wait: DataWait | None = None, flops: Callable[[int, int], float] | None = None):
+        self.every, self.wait, self.flops = every, wait or DataWait(), flops
+        self.means, self.throughput = StratifiedMeans(), Throughput()
+        self.norms = MeanMetric(nan_strategy="disable")  # of gradients, before they are clipped
         self.logged_step: int | None = None
-        self._step, self._epoch, self._since = 0, 0, 0.0
+        self._step, self._epoch, self._lr, self._waited = 0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.means.to(module.device)
+        for metric in (self.means, self.norms, self.throughput):
+            metric.to(module.device)
+        peak = peak_flops(module.device, dtype_of(str(trainer.precision))) if self.flops else None
+        self.throughput.peak_flops = peak and peak * trainer.world_size
+        self.throughput.reset()
         if self.logged_step is None:
             self.logged_step = trainer.global_step
-        self._step, self._epoch, self._since = trainer.global_step, trainer.current_epoch, time.perf_counter()
+        self._step, self._epoch, self._waited = trainer.global_step, trainer.current_epoch, self.wait.seconds
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.norms.update(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        self._lr = optimizer.param_groups[0]["lr"]  # before the schedule moves on
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: dict, batch: ProteinBatch, batch_idx: int
     ) -> None:
         self.means.update(outputs, batch)
+        flops = self.flops(*batch.res_mask.shape) if self.throughput.peak_flops else 0.0
+        self.throughput.update(batch, self.wait.seconds - self._waited, flops)
+        self._waited = self.wait.seconds
         if trainer.global_step != self._step:  # else gradients are being accumulated
             self._step, self._epoch = trainer.global_step, trainer.current_epoch
             if self._step % self.every == 0:
                 self._write(trainer)
-                self.logged_step, self._since = self._step, time.perf_counter()
-                self.means.reset()
+                self.logged_step = self._step
+                for metric in (self.means, self.norms, self.throughput):
+                    metric.reset()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self._step != self.logged_step:
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        row = self.means.compute()
-        row["residues_per_second"] = row.pop("residues") / (time.perf_counter() - self._since)
-        row |= {"epoch": self._epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = self.means.compute() | self.throughput.compute()
+        row |= {"epoch": self._epoch, "lr": self._lr, "gradient_norm": float(self.norms.compute())}
         for logger in trainer.loggers:
             logger.log_metrics({name: row[name] for name in COLUMNS if name in row}, step=self._step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logged_step": self.logged_step, **self.means.totals()}
+        return {"logged_step": self.logged_step, "gradient_norm": totals(self.norms), **totals(self.means)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.logged_step = int(state["logged_step"])
-        if self.means.sums.shape == state["sums"].shape and self._speaks_for_all():
-            self.means.sums, self.means.counts = state["sums"].clone(), state["counts"].clone()
-
-    @staticmethod
-    def _speaks_for_all() -> bool:
-        """The sums stored are those of all ranks together: one of them takes them over."""
-        return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        take_over(self.means, {name: state[name] for name in self.means.metric_state if name in state})
+        take_over(self.norms, state.get("gradient_norm", {}))

@@ -1,5 +1,6 @@
 """The moving average of the weights: its values, its place in checkpoints, and who reads it."""
 
+import copy
 import json
 
 import lightning
@@ -95,7 +96,8 @@ def test_sharded_parameters_are_averaged_as_they_lie_and_stored_whole(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
-        module, plain = perturb(torch.nn.Linear(4, 6)), perturb(torch.nn.Linear(4, 6))
+        module = perturb(torch.nn.Linear(4, 6))
+        plain = copy.deepcopy(module)
         for name, layout in (("weight", Shard(0)), ("bias", Replicate())):
             sharded = distribute_tensor(getattr(module, name).detach(), mesh, [layout])
             setattr(module, name, torch.nn.Parameter(sharded))
@@ -103,9 +105,7 @@ def test_sharded_parameters_are_averaged_as_they_lie_and_stored_whole(tmp_path):
         stored, before = [], dict(plain.named_parameters())
         for trained in (module, plain):
             ema = Ema(0.9)
-            ema.on_load_checkpoint(
-                stage, trained, {KEY: {name: torch.ones(p.shape) for name, p in plain.named_parameters()}}
-            )
+            ema.on_load_checkpoint(stage, trained, {KEY: {name: torch.ones_like(p) for name, p in before.items()}})
             stage.global_step = 0
             ema.on_train_start(stage, trained)
             stage.global_step = 1
