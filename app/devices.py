@@ -163,7 +163,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes in use: on an NVIDIA GPU by tensors, since `restart_peak_memory`; on the CPU by this process, since
+    """The most bytes in use: on an NVIDIA GPU by tensors since `restart_peak_memory`, on the CPU by this process since
     it began; on a Mac's GPU, which keeps no such mark, what the process holds of it now."""
     if device.type == NVIDIA:
         return torch.cuda.max_memory_allocated(device)

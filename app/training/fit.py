@@ -14,7 +14,8 @@ from app.errors import UserError
 from app.model.compiled import compile_in_place
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
-from app.training.console import console, say
+from app.training.console import console, keep_in, say
+from app.training.counts import Counts
 from app.training.csv_log import CsvLog
 from app.training.ema import Ema
 from app.training.flops import TrainFlops
@@ -27,6 +28,7 @@ from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
+from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
 from app.training.throughput import DataWait
 
@@ -41,6 +43,7 @@ class Begin(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         plain = self.recipe.model_dump(mode="json")
         self.folder.begin(plain)
+        keep_in(self.folder.log)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
@@ -79,6 +82,7 @@ def fit(
     if recipe.ema.decay is not None:
         callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
+    callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)

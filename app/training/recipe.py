@@ -55,6 +55,7 @@ class LoggerSettings(_Settings):
 
 class CallbacksSettings(_Settings):
     progress_bar: bool = True
+    curves: bool = Field(True, description="draw curves.png")
 
 
 class Recipe(_Settings):

@@ -26,7 +26,7 @@ def test_a_run_writes_its_checkpoints_metrics_and_recipe_and_nothing_else(tmp_pa
     monkeypatch.chdir(elsewhere)
     assert train([*made, "trainer.max_steps=4", "trainer.log_every=2", f"out={tmp_path / 'out'}"]) == 0
     out = tmp_path / "out"
-    told = {"metrics.csv", "recipe.yaml", "machine.yaml"}
+    told = {"metrics.csv", "recipe.yaml", "machine.yaml", "summary.json", "train.log"}
     assert files(out) == {"checkpoints/last.ckpt", "checkpoints/step-000004.ckpt"} | told
     assert not files(elsewhere)
     recipe = parse_recipe(yaml.safe_load((out / "recipe.yaml").read_text()))
