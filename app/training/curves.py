@@ -12,6 +12,7 @@ from app.training.files import write_whole
 
 COLUMNS = 4
 LOG_SCALE = ("gradient_norm",)
+FROM_ZERO = ("residues_per_second", "waiting_seconds", "memory_mb", "mfu")
 
 
 def draw(metrics: Path, picture: Path) -> None:
@@ -36,8 +37,7 @@ def _panels(table: pd.DataFrame) -> dict[str, list[str]]:
             by_time.setdefault(f"{name.partition('_t')[0]} by time", []).append(name)
     losses = [name for name in table.columns if name.endswith("_loss") and not name.startswith("valid")]
     validation = [name for name in table.columns if name.startswith("valid")]
-    others = ("lr", "gradient_norm", "residues_per_second", "waiting_seconds", "memory_mb", "mfu")
-    named = {name: [name] for name in others if name in table.columns}
+    named = {name: [name] for name in ("lr", "gradient_norm", *FROM_ZERO) if name in table.columns}
     return {"loss": losses} | ({"validation": validation} if validation else {}) | by_time | named
 
 
@@ -48,6 +48,8 @@ def _panel(axes: Axes, lines: pd.DataFrame, title: str) -> None:
         axes.plot(known.index, known, label=label, linewidth=1, marker="." if len(known) < 3 else None)
     if title in LOG_SCALE and (lines[title].dropna() > 0).all():
         axes.set_yscale("log")
+    if title in FROM_ZERO:
+        axes.set_ylim(bottom=0)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("step", fontsize=8)
     axes.tick_params(labelsize=8)

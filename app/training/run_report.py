@@ -38,12 +38,12 @@ class RunReport(Checkpoint):
     def __init__(self, folder: RunFolder, counts: Counts, draws: bool):
         self.folder, self.counts, self.draws = folder, counts, draws
         self._before, self._began, self._drawn = 0.0, time.monotonic(), time.monotonic()
-        self._epochs, self._saved = 0, False
+        self._epochs, self._begun, self._saved = 0, False, False
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.counts.to(module.device)
         self._began = self._drawn = time.monotonic()
-        self._epochs = trainer.current_epoch
+        self._epochs, self._begun = trainer.current_epoch, True
 
     def on_train_batch_start(
         self, trainer: Trainer, module: LightningModule, batch: ProteinBatch, batch_idx: int
@@ -66,7 +66,7 @@ class RunReport(Checkpoint):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         told = isinstance(exception, UserError)
         keep(f"error: {exception}" if told else "".join(traceback.format_exception(exception)).rstrip())
-        if trainer.world_size == 1 and self.folder.recipe.exists():  # other ranks may no longer be there to ask
+        if self._begun and trainer.world_size == 1:  # other ranks may no longer be there to ask
             with suppress(RuntimeError, UserError):  # a device that failed, a full disk: the exception tells of it
                 self._write(trainer)
                 self._draw(trainer)
