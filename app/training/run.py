@@ -144,12 +144,14 @@ def _without_language(arguments: Sequence[str]) -> list[str]:
 
 
 def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:
-    """A composed config with the model of a checkpoint's recipe, and what belongs to a model: flow, losses, sampler.
+    """A composed config with the model of a checkpoint's recipe, and what belongs to it: flow, losses, sampler, the
+    average of its weights.
 
     What the user typed of these stays.
     """
     typed = typed_overrides(arguments)
-    sections = [name for name in ("name", "model", "flow", "loss", "sampler") if name not in chosen_groups(arguments)]
+    belonging = ("name", "model", "flow", "loss", "sampler", "ema")
+    sections = [name for name in belonging if name not in chosen_groups(arguments)]
     own = {key: lookup(config, key) for key in typed if key.split(".")[0] in sections}
     return merge(config | {name: recipe[name] for name in sections}, own)
 

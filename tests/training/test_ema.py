@@ -170,6 +170,14 @@ def test_a_warm_start_takes_the_average_unless_it_is_declined(finished, tmp_path
             torch.testing.assert_close(weights(out)[name], tensor, rtol=0, atol=1e-9)
 
 
+def test_a_model_that_is_started_from_keeps_its_average(finished, tmp_path):
+    """Where no recipe is typed, the default one's does not hold, which is Multiflow's."""
+    data = [text for text in arguments(finished.parent) if text.startswith(("data", "trainer", "callbacks"))]
+    start = [*data, f"weights={last(finished)}", "trainer.max_steps=1", f"out={tmp_path / 'out'}"]
+    train(start)
+    assert runs.checkpoint(tmp_path / "out")["trunkline"]["recipe"]["ema"] == {"decay": 0.9}
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_resumed_run_ends_with_the_same_average(tmp_path, accumulate):
     made = arguments(tmp_path, "ema.decay=0.8", f"trainer.accumulate={accumulate}")
