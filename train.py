@@ -4,8 +4,8 @@
     python train.py resume=DIR/checkpoints/last.ckpt trainer.max_steps=2000
     python train.py weights=FILE recipe=multiflow_legacy data=structures data.path=DIR out=DIR
 
-Writes DIR/checkpoints/last.ckpt, DIR/metrics.csv and DIR/recipe.yaml. Any key of recipes/train.yaml and of the groups
-that it names can be set as key=value, any group chosen as group=option.
+Writes DIR/checkpoints/last.ckpt, DIR/metrics.csv, DIR/summary.json and what else tells of the run. Any key of
+recipes/train.yaml and of the groups that it names can be set as key=value, any group chosen as group=option.
 """
 
 from app import environment

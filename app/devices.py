@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -210,3 +212,20 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(gpus):
         torch.manual_seed(seed)
         yield
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes in use: on an NVIDIA GPU by tensors since `restart_peak_memory`, on the CPU by this process since
+    it began; on a Mac's GPU, which keeps no such mark, what the process holds of it now."""
+    if device.type == NVIDIA:
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == MPS:
+        return torch.mps.driver_allocated_memory()
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def restart_peak_memory(device: torch.device) -> None:
+    """See `peak_memory`."""
+    if device.type == NVIDIA:
+        torch.cuda.reset_peak_memory_stats(device)

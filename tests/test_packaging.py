@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 import app
 
 ROOT = Path(__file__).resolve().parents[1]
-CONDA_NAMES = {"pytorch": "torch"}  # conda-forge's name -> PyPI's, where they differ
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # conda-forge's name -> PyPI's, where they differ
 PYPI_ALONE = {"faesm"}  # not on conda-forge: pip brings them along with the package itself
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

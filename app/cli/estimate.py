@@ -60,7 +60,7 @@ def estimate(
     recipe = parse_recipe(config)
     device = _type_of(request.device, recipe.trainer.accelerator)
     needs = needs_of(recipe, device)
-    refuse_idle(overrides, needs.model, recipe.kernels)
+    refuse_idle(overrides, needs.model, recipe)
     memory = None if request.memory_gb is None else int(request.memory_gb * GIGABYTE)
     found = estimate_of(recipe, needs, device, length=request.length, batch=request.batch, memory=memory)
     if as_json:

@@ -31,9 +31,11 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     dtype = choose_dtype(request.precision, device)
     precision = str(dtype).removeprefix("torch.")
     environment.apply(settings)
-    from app.training.checkpoint import load_module  # slow to import: mistakes above are told at once
+    from app.training.checkpoint import open_checkpoint  # slow to import: mistakes above are told at once
 
-    module = load_module(request.ckpt, device, language)
+    opened = open_checkpoint(request.ckpt, language)
+    request = request.model_copy(update={"use_ema": opened.take_ema(request.use_ema)})  # for the manifest
+    module = opened.module.to(device)
     if module.model.esm is not None:
         module.model.esm.check(device)
     elif language:
@@ -47,7 +49,8 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     named = "sampler" in groups
     own = [key.removeprefix("sampler.") for key in typed if key.startswith("sampler.")]
     sampler = choose_sampler(trained, section, named, own, request.task)
-    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}", flush=True)
+    averaged = ", with the moving average of the weights" if request.use_ema else ""
+    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}{averaged}", flush=True)
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
     print(f"with {environment.in_words()}; {account.versions_in_words()}", flush=True)

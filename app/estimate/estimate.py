@@ -32,7 +32,7 @@ class Estimate:
     max_length: int | None  # trained with one example a batch
     batch_by_loader: int  # what data.loader makes of examples of this length
     memory_device_mb: float | None
-    memory_parts_mb: dict[str, float]  # of training: weights, optimizer, language model, activations and gradients
+    memory_parts_mb: dict[str, float]  # of training, by what takes them
     kernels: dict[str, list[str]]  # backends that served, by operation
 
     def lines(self) -> list[str]:
@@ -87,7 +87,8 @@ def estimate(
     most = longest = None
     if memory is not None:
         most, longest = _fitting(needs, room(device, memory), length, {(batch, length): training.peak})
-    parts = {"weights": needs.weights, "optimizer": needs.optimizer, "language_model": needs.language}
+    parts = {"weights": needs.weights, "moving_average": needs.average, "optimizer": needs.optimizer}
+    parts["language_model"] = needs.language
     parts["activations_and_gradients"] = training.peak - needs.resident
     return Estimate(
         recipe=recipe,

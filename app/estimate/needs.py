@@ -50,9 +50,11 @@ class Needs:
         *,
         half: bool,
         accumulates: bool,
+        averages: bool = False,
     ):
         """make: the model. loss: what it is trained by, a number. device: its type. half: under autocast to bfloat16.
-        accumulates: gradients of earlier batches are there already in the forward pass.
+        accumulates: gradients of earlier batches are there already in the forward pass. averages: a moving average of
+        the weights is kept in float32.
 
         Raises UserError for what does not make a model.
         """
@@ -65,6 +67,7 @@ class Needs:
         self.parameters = sum(x.numel() for x in self.model.parameters())
         self.weights = self._trace.bytes
         self.optimizer = MOMENTS * sum(x.numel() * x.element_size() for x in weights)
+        self.average = torch.float32.itemsize * self.parameters if averages else 0
         self.language = 0
         if self.model.esm is not None:
             with self._tracing():
@@ -77,8 +80,8 @@ class Needs:
 
     @property
     def resident(self) -> int:
-        """Bytes that training holds whatever the batch: weights, the optimizer's moments, the language model."""
-        return self.weights + self.optimizer + self.language
+        """Bytes that training holds whatever the batch: weights, their average, AdamW's moments, the language model."""
+        return self.weights + self.average + self.optimizer + self.language
 
     def sampling(self, size: int, length: int) -> Need:
         """One forward pass in inference, after what sampling makes of a batch once for all its steps."""
@@ -109,7 +112,7 @@ class Needs:
             del loss
             for weight in self.model.parameters():
                 weight.grad = None
-            return Need(need.flops, max(need.peak + self.optimizer, self.resident + self._stepping))
+            return Need(need.flops, max(need.peak + self.average + self.optimizer, self.resident + self._stepping))
 
     def _need(self, base: int) -> Need:
         """Of what was traced since the last restart. base: bytes that were there all the time."""

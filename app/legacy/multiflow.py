@@ -201,6 +201,8 @@ def _loops(epoch: int, step: int) -> dict:
 
 def _optimizer_out(optimizer: torch.optim.Optimizer, module: CodesignModule, order: list[str]) -> dict:
     saved = optimizer.state_dict()
+    if len(saved["param_groups"]) > 1:
+        raise UserError("optimizer.groups: Multiflow has none: export the weights without the optimizer")
     number = {names.theirs(name): index for index, (name, _) in enumerate(module.model.named_parameters())}
     (group,) = saved["param_groups"]
     state = {index: saved["state"][number[old]] for index, old in enumerate(order) if number[old] in saved["state"]}

@@ -31,6 +31,7 @@ class Request(BaseModel):
     input: Path | None = None
     samples: int | None = Field(None, gt=0, description="designs of each chain or sequence; None: 1")
     chains: Literal["separate", "together"] | None = Field(None, description="None: separate")
+    use_ema: bool | Literal["auto"] = Field("auto", description="auto: where the checkpoint has an average")
     steps: int = Field(100, ge=2, description="model calls")
     seed: int = Field(0, ge=0)
     device: DeviceName = "auto"

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.config.keys import refuse_too_deep
 from app.config.validate import parse
@@ -21,8 +21,10 @@ from app.errors import UserError
 from app.model.codesign import CodesignModel
 from app.ops.settings import KernelSettings
 from app.training import safe_load
+from app.training.ema import KEY as EMA
 from app.training.module import FORMAT, CodesignModule
-from app.training.recipe import OF_THE_MACHINE, OptimizerSettings
+from app.training.optimizer import OptimizerSettings, parameter_order
+from app.training.recipe import OF_THE_MACHINE
 
 RESTORED = {"loops", "callbacks", "optimizer_states", "lr_schedulers", "pytorch-lightning_version"}
 """What Lightning needs to go on with a run, besides the weights."""
@@ -42,6 +44,22 @@ class Opened:
     ours: bool
 
     @property
+    def ema(self) -> dict[str, Tensor] | None:
+        """The moving average of the weights, by the names of the state dict."""
+        return self.state.get(EMA)
+
+    def take_ema(self, wanted: bool | Literal["auto"] = "auto") -> bool:
+        """Fill the module with the moving average of its weights; "auto": where there is one. Whether that was done.
+
+        Raises UserError where it is wanted and there is none.
+        """
+        if wanted is True and not self.ema:
+            raise UserError(f"use_ema=true: {self.path} has no moving average of its weights: leave it out")
+        if wanted and self.ema:
+            self.module.load_state_dict(self.ema, strict=False)  # of the parameters; checked when it was opened
+        return bool(wanted and self.ema)
+
+    @property
     def epoch(self) -> int:
         return self.module.restored_epoch
 
@@ -57,7 +75,8 @@ class Opened:
 
     @property
     def is_finite(self) -> bool:
-        return all(tensor.isfinite().all() for tensor in self.module.state_dict().values())
+        tensors = (*self.module.state_dict().values(), *(self.ema or {}).values())
+        return all(tensor.isfinite().all() for tensor in tensors)
 
     def take_state(self) -> dict[str, Any]:
         """`state`, for the one who needs it; it is not kept here, since it is several times the weights."""
@@ -80,8 +99,9 @@ class Opened:
         if not self.is_finite:
             return "its weights are not all finite"
         moments = self.state["optimizer_states"][0].get("state", {})
-        for index, (name, parameter) in enumerate(self.module.model.named_parameters()):
-            kept = moments.get(index, {})
+        parameters = dict(self.module.model.named_parameters())
+        for index, name in enumerate(parameter_order(self.module.model, self.module.recipe.optimizer)):
+            kept, parameter = moments.get(index, {}), parameters[name]
             if moments and not {"step", "exp_avg", "exp_avg_sq"} <= kept.keys():
                 return f"the optimizer's state of {name} is missing"
             for moment in ("exp_avg", "exp_avg_sq"):
@@ -91,17 +111,23 @@ class Opened:
 
 
 def load_module(
-    path: str | Path, device: str | torch.device = "cpu", language: Mapping[str, Any] | None = None
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    language: Mapping[str, Any] | None = None,
+    use_ema: bool | Literal["auto"] = "auto",
 ) -> CodesignModule:
     """The module of a checkpoint, ours or Multiflow's, in eval mode; `.recipe` is how it was trained, save for kernels
     and compiler, which are as they are by default: they belong to a machine.
 
-    language: see `open_checkpoint`. device: as `app.devices.choose` takes it, "cuda:1", or a torch.device.
+    language: see `open_checkpoint`. use_ema: with the moving average of its weights; "auto": where there is one.
+    device: as `app.devices.choose` takes it, "cuda:1", or a torch.device.
     `.restored_epoch` and `.restored_step` tell how far it had been trained. Raises UserError as `open_checkpoint` does,
     and for a device that is not there.
     """
     by_name = isinstance(device, str) and ":" not in device
-    return open_checkpoint(path, language).module.to(choose(device) if by_name else torch.device(device))
+    opened = open_checkpoint(path, language)
+    opened.take_ema(use_ema)
+    return opened.module.to(choose(device) if by_name else torch.device(device))
 
 
 def open_checkpoint(path: str | Path, language: Mapping[str, Any] | None = None) -> Opened:
@@ -163,11 +189,11 @@ def faults(wanted: Mapping[str, Tensor], given: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def refuse_misfit(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises UserError where the weights do not fill all parameters, listing those that do not fit."""
-    if wrong := faults(module.state_dict(), weights):
+def refuse_misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Any], path: Path, what: str = "parameters") -> None:
+    """Raises UserError where not all that is wanted is given, listing what does not fit."""
+    if wrong := faults(wanted, given):
         listed = "; ".join(wrong[:MOST_LISTED]) + f"; and {len(wrong) - MOST_LISTED} more" * (len(wrong) > MOST_LISTED)
-        raise UserError(f"{path}: damaged, its parameters do not fit the model that it says it holds: {listed}")
+        raise UserError(f"{path}: damaged, its {what} do not fit the model that it says it holds: {listed}")
 
 
 def _read(path: Path) -> dict:
@@ -195,7 +221,10 @@ def _ours(checkpoint: dict, path: Path, language: Mapping[str, Any]) -> Opened:
             sketch = CodesignModule(recipe)
     except UserError as error:
         raise UserError(f"{path}: its recipe is not valid: {error}") from None
-    refuse_misfit(sketch, weights, path)
+    refuse_misfit(sketch.state_dict(), weights, path)
+    if ema := checkpoint.get(EMA):
+        what = "averaged parameters"
+        refuse_misfit(dict(sketch.named_parameters()), ema if isinstance(ema, dict) else {}, path, what)
     module = CodesignModule(sketch.recipe)
     module.load_state_dict(weights)
     if module.model.esm is not None:

@@ -27,8 +27,9 @@ def needs_of(recipe: Recipe, device: str) -> Needs:
     def loss(prediction: Prediction, batch: NoisyBatch) -> Tensor:
         return losses(prediction, batch, recipe.loss, recipe.flow.half_turn)["train_loss"].mean()
 
+    averages = recipe.ema.decay is not None
     make = partial(CodesignModel, recipe.model)
-    return Needs(make, loss, device, recipe.kernels, half=half, accumulates=accumulates)
+    return Needs(make, loss, device, recipe.kernels, half=half, accumulates=accumulates, averages=averages)
 
 
 def estimate_of(

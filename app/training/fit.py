@@ -15,9 +15,12 @@ from app.model.compiled import compile_in_place
 from app.training.accumulate import AccumulateByShare
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
-from app.training.console import console, say
+from app.training.console import console, keep_in, say
+from app.training.counts import Counts
 from app.training.csv_log import CsvLog
+from app.training.ema import Ema
 from app.training.estimate import expectation
+from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
@@ -27,6 +30,7 @@ from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
+from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
@@ -51,6 +55,7 @@ class Begin(Callback):
         logged = self.metrics.logged_step  # of a run that goes on
         plain = self.recipe.model_dump(mode="json")
         self.folder.begin(plain, trainer.global_step)
+        keep_in(self.folder.log)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
@@ -78,7 +83,7 @@ def fit(
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
-    metrics, stop = LogMetrics(settings.log_every), StopOnSignal()
+    metrics, stop = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
         AccumulateByShare(),
@@ -89,7 +94,10 @@ def fit(
         metrics,
         TellDropped(),
     ]
+    if recipe.ema.decay is not None:
+        callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
+    callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
@@ -104,6 +112,12 @@ def fit(
     finally:
         data.teardown()  # Lightning leaves that out after an error: workers would outlive the run
     return trainer, stop.received
+
+
+def _flops(recipe: Recipe) -> TrainFlops | None:
+    """None with a language model, which is no network of ours to count."""
+    has_language = recipe.model.esm["kind"] != "none"
+    return None if has_language else TrainFlops(recipe.model, recipe.flow.self_condition_share)
 
 
 def _trainer(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import lightning
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -13,6 +14,7 @@ from app.ops import account, select
 from app.ops.settings import KernelSettings
 from app.phase import Phase, Phased
 from app.training.console import say
+from app.training.git_state import git_state
 from app.training.run_folder import RunFolder
 
 
@@ -87,8 +89,8 @@ class KernelEnvironment(Callback):
     @rank_zero_only
     def _keep(self, trainer: Trainer, module: LightningModule) -> None:
         if self.folder is not None:
-            told = {"device": str(module.device), "precision": str(trainer.precision), "versions": account.versions()}
-            told |= {"environment": environment.report(), "kernels": account.kernels()}
+            told = {"device": str(module.device), "precision": str(trainer.precision), "versions": _versions()}
+            told |= {"git": git_state(), "environment": environment.report(), "kernels": account.kernels()}
             self.folder.tell(told | {"compiled": has_served(module.model)})
 
     def _end(self, module: LightningModule) -> None:
@@ -103,6 +105,10 @@ class KernelEnvironment(Callback):
         for part in module.modules():
             if isinstance(part, Phased):
                 part.run_phase = phase
+
+
+def _versions() -> dict[str, str]:
+    return account.versions() | {"lightning": lightning.__version__}
 
 
 def dtype_of(precision: str) -> torch.dtype:

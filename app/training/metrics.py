@@ -1,15 +1,17 @@
 """What the log says: means over all examples since its last line, on all ranks, the losses also by time."""
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.distributed import gather_all_tensors
+from torch.distributed.tensor import DTensor
+from torchmetrics import MeanMetric, Metric
 
+from app.training.kernel_environment import dtype_of
+from app.training.rank_states import of_all_ranks, restore
 from app.training.run_end import is_last_step
+from app.training.throughput import MEASURED, Throughput, peak_flops
 from app.types import ProteinBatch
 
 BINS = 4
@@ -35,10 +37,10 @@ COLUMNS = (
     *LOSSES,
     *(_stratum(name, place) for name, when in LOSSES.items() if when for place in range(BINS)),
     "lr",
+    "gradient_norm",
     "examples",
     "length",
-    "residues_per_second",
-    "waited_seconds",
+    *MEASURED,
 )
 
 
@@ -50,7 +52,6 @@ class StratifiedMeans(Metric):
         shape = (len(VALUES), 1 + BINS)
         self.add_state("sums", torch.zeros(shape), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(shape), dist_reduce_fx="sum")
-        self.add_state("residues", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, outputs: dict[str, Any], batch: ProteinBatch) -> None:
         """outputs: of `CodesignModule.training_step`."""
@@ -64,32 +65,14 @@ class StratifiedMeans(Metric):
                 member = (places[:, None] == torch.arange(BINS, device=places.device)).to(values.dtype)  # [B, bins]
                 self.sums[row, 1:] += values @ member
                 self.counts[row, 1:] += member.sum(0)
-        self.residues += batch.res_mask.sum()
 
     def compute(self) -> dict[str, float]:
-        """By name, less the bins without examples; also how many `examples` and `residues` there were."""
-        means: dict[str, float] = {"examples": int(self.counts[0, 0]), "residues": float(self.residues)}
+        """By name, less the bins without examples; also how many `examples` there were."""
+        means: dict[str, float] = {"examples": int(self.counts[0, 0])}
         for name, sums, counts in zip(VALUES, self.sums.tolist(), self.counts.tolist(), strict=True):
             names = [name, *(_stratum(name, place) for place in range(BINS))]
             means |= {key: total / n for key, total, n in zip(names, sums, counts, strict=True) if n}
         return means
-
-    def of_all_ranks(self) -> dict[str, Tensor]:
-        """Every rank's `sums` and `counts`, [ranks, values, 1 + bins] on the CPU; to be called on all of them."""
-        gather = gather_all_tensors if torch.distributed.is_initialized() else lambda own: [own]
-        return {name: torch.stack(gather(getattr(self, name))).cpu() for name in ("sums", "counts")}
-
-    def restore(self, of_ranks: dict[str, Tensor]) -> None:
-        """Each rank takes what it had, so that not even rounding tells a resumed run; where their number changed, the
-        first takes all."""
-        there = torch.distributed.is_initialized()
-        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if there else (0, 1)
-        for name in ("sums", "counts"):
-            parts = of_ranks[name].reshape(-1, *self.sums.shape)
-            if len(parts) == ranks:
-                setattr(self, name, parts[rank].clone())
-            elif rank == 0:
-                setattr(self, name, parts.sum(0))
 
 
 class LogMetrics(Callback):
@@ -98,34 +81,51 @@ class LogMetrics(Callback):
 
     A checkpoint carries the sums since the last line, so a resumed run writes the lines that an uninterrupted one would
     have. `logged_step` is the step of that last line; lines after it, the one over what was left among them, are to be
-    written anew. Residues are only counted for their rate, from the start of the process, as are the seconds for which
-    this rank's steps waited for their batches.
+    written anew. What is measured (`MEASURED`) begins anew with the process.
+
+    flops: of training on a batch of that size and length; None where nobody counts them.
     """
 
     state_key = "metrics"
 
-    def __init__(self, every: int):
-        self.every = every
-        self.means = StratifiedMeans()
+    def __init__(self, every: int, flops: Callable[[int, int], float] | None = None):
+        self.every, self.flops = every, flops
+        self.means, self.throughput = StratifiedMeans(), Throughput()
+        self.norms = MeanMetric(nan_strategy="disable")  # of gradients, before they are clipped
         self.logged_step: int | None = None
-        self._step, self._epoch, self._since, self._waited, self._written = 0, 0, 0.0, 0.0, -1
+        self._step, self._epoch, self._lr, self._waited, self._written = 0, 0, 0.0, 0.0, -1
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.means.to(module.device)
+        for metric in (self.means, self.norms, self.throughput):
+            metric.to(module.device)
+        peak = peak_flops(module.device, dtype_of(str(trainer.precision))) if self.flops else None
+        self.throughput.peak_flops = peak and peak * trainer.world_size
+        self.throughput.reset()
         if self.logged_step is None:
             self.logged_step = trainer.global_step
-        self._step, self._epoch, self._since = trainer.global_step, trainer.current_epoch, time.perf_counter()
+        self._step, self._epoch, self._waited = trainer.global_step, trainer.current_epoch, _waited(trainer)
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.norms.update(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        self._lr = optimizer.param_groups[0]["lr"]  # before the schedule moves on
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: dict, batch: ProteinBatch, batch_idx: int
     ) -> None:
         self.means.update(outputs, batch)
+        flops = self.flops(*batch.res_mask.shape) if self.throughput.peak_flops else 0.0
+        waited = _waited(trainer)
+        self.throughput.update(batch, waited - self._waited, flops)
+        self._waited = waited
         if trainer.global_step != self._step:  # else gradients are being accumulated
             self._step, self._epoch = trainer.global_step, trainer.current_epoch
             if self._step % self.every == 0:
                 self._write(trainer)
-                self.logged_step, self._since, self._waited = self._step, time.perf_counter(), _waited(trainer)
-                self.means.reset()
+                self.logged_step = self._step
+                for metric in (self.means, self.norms, self.throughput):
+                    metric.reset()
             elif is_last_step(trainer):
                 self._write(trainer)
 
@@ -135,20 +135,19 @@ class LogMetrics(Callback):
 
     def _write(self, trainer: Trainer) -> None:
         self._written = self._step
-        row = self.means.compute()
-        row["residues_per_second"] = row.pop("residues") / (time.perf_counter() - self._since)
-        row["waited_seconds"] = _waited(trainer) - self._waited
-        row |= {"epoch": self._epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row = self.means.compute() | self.throughput.compute()
+        row |= {"epoch": self._epoch, "lr": self._lr, "gradient_norm": float(self.norms.compute())}
         for logger in trainer.loggers:
             logger.log_metrics({name: row[name] for name in COLUMNS if name in row}, step=self._step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"logged_step": self.logged_step, **self.means.of_all_ranks()}
+        norms = of_all_ranks(self.norms)
+        return {"logged_step": self.logged_step, "gradient_norm": norms, **of_all_ranks(self.means)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.logged_step = int(state["logged_step"])
-        if state["sums"].shape[-2:] == self.means.sums.shape:  # else of a version that had other columns
-            self.means.restore(state)
+        restore(self.means, {name: state[name] for name in self.means.metric_state if name in state})
+        restore(self.norms, state.get("gradient_norm", {}))
 
 
 def _waited(trainer: Trainer) -> float:

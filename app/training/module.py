@@ -11,13 +11,23 @@ from torch import Tensor
 
 from app import __version__
 from app.chem.residues import NUM_TOKENS
+from app.config.validate import parse
 from app.flow.interpolant import corrupt
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
 from app.training.guard import refuse_not_finite
 from app.training.loops import at_start_of_epoch
+from app.training.optimizer import (
+    OptimizerSettings,
+    build_optimizer,
+    group_names,
+    impose,
+    parameter_order,
+    regrouped,
+)
 from app.training.recipe import Recipe, parse_recipe
+from app.training.schedule import continue_at, scheduled
 from app.training.strategies import shard
 from app.types import NoisyBatch, ProteinBatch
 
@@ -91,19 +101,19 @@ class CodesignModule(lightning.LightningModule):
         if self._device_mesh is not None:
             shard(self.model, self._device_mesh["data_parallel"])
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.model.parameters(), **self._optimizer_settings())
+    def configure_optimizers(self) -> Any:
+        """AdamW, with a schedule where the rate is to change. Raises UserError for a group without parameters."""
+        optimizer = build_optimizer(self.model, self.recipe.optimizer)
+        return scheduled(optimizer, self.recipe.schedule, self.recipe.trainer.max_steps)
 
     def optimizer_zero_grad(self, *_) -> None:
         """Gradients are dropped after a step: see `AccumulateByShare`."""
 
-    def _optimizer_settings(self) -> dict[str, Any]:
-        return self.recipe.optimizer.model_dump()
-
     def on_train_start(self) -> None:
-        """A restored optimizer brings along the settings it had; those of the recipe, which may have changed, hold."""
-        for group in self.optimizers().param_groups:
-            group.update(self._optimizer_settings())
+        """Rates and schedule of the recipe, which may have changed, hold over those of a checkpoint."""
+        impose(self.optimizers(), self.recipe.optimizer)
+        if scheduler := self.lr_schedulers():
+            continue_at(scheduler, self.global_step)
 
     def sample(self, **arguments) -> Trajectory:
         """Designs with the recipe's sampler; takes what `app.sampling.sample` takes."""
@@ -122,5 +132,14 @@ class CodesignModule(lightning.LightningModule):
         """A checkpoint of another program has no counters that Lightning's loops would understand."""
         if self.model.esm is not None:
             self.model.esm.expect(checkpoint["trunkline"].get("esm"), "the checkpoint")
+        self._regroup(checkpoint)
         if checkpoint["loops"] is None:
             checkpoint["loops"] = at_start_of_epoch(self.trainer, checkpoint["epoch"], checkpoint["global_step"])
+
+    def _regroup(self, checkpoint: dict) -> None:
+        """The optimizer's state as today's groups number it, where the checkpoint had others."""
+        recipe = checkpoint.get("trunkline", {}).get("recipe", {})
+        before = parse(OptimizerSettings, recipe.get("optimizer", {}), "optimizer")
+        if before.groups != self.recipe.optimizer.groups:
+            order, groups = parameter_order(self.model, before), group_names(self.model, self.recipe.optimizer)
+            checkpoint["optimizer_states"] = [regrouped(checkpoint["optimizer_states"][0], order, groups)]

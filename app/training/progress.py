@@ -95,5 +95,5 @@ class StepLines(Logger):
         say(
             f"step {step}  epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  examples {metrics['examples']}"
             f"  length {metrics['length']:.0f}  {metrics['residues_per_second']:.0f} residues/s"
-            f"  waited {metrics['waited_seconds']:.1f} s"
+            f"  waited {metrics['waiting_seconds']:.1f} s"
         )

@@ -1,6 +1,6 @@
 """The recipe: everything that defines a run, as plain data that is checked here and stored in checkpoints."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -13,21 +13,13 @@ from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
 from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
-
-_Decay = Annotated[float, Field(ge=0, lt=1)]
+from app.training.ema import EmaSettings
+from app.training.optimizer import OptimizerSettings
+from app.training.schedule import ScheduleSettings
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OptimizerSettings(_Settings):
-    """AdamW (Loshchilov & Hutter 2019)."""
-
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
 
 
 class TrainerSettings(_Settings):
@@ -78,6 +70,7 @@ class LoggerSettings(_Settings):
 
 class CallbacksSettings(_Settings):
     progress_bar: bool = True
+    curves: bool = Field(True, description="draw curves.png")
 
 
 class Recipe(_Settings):
@@ -89,6 +82,8 @@ class Recipe(_Settings):
     flow: FlowSettings = FlowSettings()
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    ema: EmaSettings = EmaSettings()
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
     trainer: TrainerSettings = TrainerSettings()
@@ -96,6 +91,16 @@ class Recipe(_Settings):
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
     compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
+
+    @model_validator(mode="after")
+    def _schedule_has_an_end(self):
+        end = self.schedule.total_steps or self.trainer.max_steps
+        if self.schedule.kind == "cosine" and end <= self.schedule.warmup_steps:
+            raise ValueError(
+                "schedule.kind=cosine needs an end beyond schedule.warmup_steps: give trainer.max_steps or"
+                " schedule.total_steps"
+            )
+        return self
 
 
 OF_THE_MACHINE = {

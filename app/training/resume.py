@@ -14,7 +14,7 @@ from app.errors import UserError
 from app.training.checkpoint import Opened
 from app.training.recipe import OF_THE_MACHINE, Recipe, parse_recipe
 
-RUN_KEYS = ("out", "resume", "weights", "weights_boltz", "environment")  # of a run, not of its recipe
+RUN_KEYS = ("out", "resume", "weights", "weights_boltz", "use_ema", "environment")  # of a run, not of its recipe
 
 
 def amended_recipe(opened: Opened, arguments: Sequence[str]) -> Recipe:

@@ -23,7 +23,6 @@ from app.model.edge_embed import EdgeEmbedSettings
 from app.model.esm.settings import WHERE as ESM
 from app.model.esm.settings import LanguageHere
 from app.ops import select
-from app.ops.settings import KernelSettings
 from app.training import console, slurm
 from app.training.auto_resume import AUTO, folder_of, newest
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
@@ -31,6 +30,7 @@ from app.training.console import say
 from app.training.fit import accelerator_of, fit
 from app.training.kernel_environment import dtype_of
 from app.training.module import CodesignModule
+from app.training.optimizer import group_names
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
 from app.training.run_end import UNLIMITED, is_reached
@@ -49,6 +49,10 @@ class Plan:
     weights_boltz: Path | None = None
 
 
+AT_THE_BEGINNING = ("experiment", "weights", "weights_boltz", "use_ema")
+"""Keys that have done their part when a run has its first checkpoint; `resume=auto` lets them stand."""
+
+
 def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None) -> int:
     """Run `train.py` with these arguments; its exit status.
 
@@ -60,7 +64,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
-    refuse_idle(arguments, module.model, plan.recipe.kernels)
+    refuse_idle(arguments, module.model, plan.recipe)
     dtype = dtype_of(plan.recipe.trainer.precision)
     select.require(plan.recipe.kernels, torch.device(accelerator), dtype, select.used_by(module))
     if rank_zero_only.rank == 0 and module.model.esm is not None:
@@ -86,7 +90,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if automatic:
         folder = folder_of(arguments, typed)
         if (opened := newest(folder, typed_language(typed))) is not None:
-            return _continued(opened, folder, _without(arguments, "experiment", "weights", "weights_boltz"))
+            return _continued(opened, folder, _without(arguments, *AT_THE_BEGINNING))
     if resume not in (None, AUTO):
         for key in ("weights", "weights_boltz"):
             if typed.get(key) is not None:
@@ -101,6 +105,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     weights = None if run["weights"] is None else open_checkpoint(run["weights"], language)
     if weights is not None and not weights.is_finite:
         raise UserError(f"weights={weights.path}: its weights are not all finite: start from another checkpoint")
+    _choose_ema(run["use_ema"], weights, typed)
     if weights is not None:
         _refuse_language(language, weights)
     if weights is not None and not _chooses_model(arguments):
@@ -116,6 +121,15 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run(plan.recipe.model_dump(mode="json") if automatic else None)
     return plan
+
+
+def _choose_ema(wanted: Any, weights: Opened | None, typed: Mapping[str, Any]) -> None:
+    if wanted not in (True, False, "auto"):
+        raise UserError(f"use_ema={wanted}: give auto, true or false")
+    if weights is None and "use_ema" in typed:
+        raise UserError("use_ema has no effect without weights=: leave it out")
+    if weights is not None:
+        weights.take_ema(wanted)
 
 
 def _chooses_model(arguments: Sequence[str]) -> bool:
@@ -149,12 +163,14 @@ def _without(arguments: Sequence[str], *keys: str) -> list[str]:
 
 
 def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dict:
-    """A composed config with the model of a checkpoint's recipe, and what belongs to a model: flow, losses, sampler.
+    """A composed config with the model of a checkpoint's recipe, and what belongs to it: flow, losses, sampler, the
+    average of its weights.
 
     What the user typed of these stays.
     """
     typed = typed_overrides(arguments)
-    sections = [name for name in ("name", "model", "flow", "loss", "sampler") if name not in chosen_groups(arguments)]
+    belonging = ("name", "model", "flow", "loss", "sampler", "ema")
+    sections = [name for name in belonging if name not in chosen_groups(arguments)]
     own = {key: lookup(config, key) for key in typed if key.split(".")[0] in sections}
     return merge(config | {name: recipe[name] for name in sections}, own)
 
@@ -170,7 +186,8 @@ def _continued(opened: Opened, folder: RunFolder, arguments: Sequence[str]) -> P
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str], again: bool = False) -> Plan:
     """again: the same command was killed before the first checkpoint of the run that it begins in another folder."""
-    language = typed_language(typed_overrides(arguments))
+    language = typed_language(typed := typed_overrides(arguments))
+    _choose_ema("auto", None, typed)
     opened = open_checkpoint(path, language)
     _refuse_language(language, opened)
     opened.refuse_weights_only()
@@ -220,9 +237,10 @@ def _not_to_take(source: CodesignModule, target: CodesignModule) -> dict[str, st
     return {"esm": f"learnt on another language model, {theirs.language.expected['name']}"}
 
 
-def refuse_idle(arguments: Sequence[str], model: CodesignModel, kernels: KernelSettings) -> None:
+def refuse_idle(arguments: Sequence[str], model: CodesignModel, recipe: Recipe) -> None:
     """Raises UserError for what was typed of a part that the model has no use for."""
-    idle = {}
+    group_names(model, recipe.optimizer)
+    idle = recipe.schedule.idle()
     if model.edge_embed is None:
         why = "no block of this model reads the edges"
         idle |= dict.fromkeys([f"model.edge_embed.{name}" for name in EdgeEmbedSettings.model_fields], why)
@@ -234,7 +252,7 @@ def refuse_idle(arguments: Sequence[str], model: CodesignModel, kernels: KernelS
         if key in idle:
             raise UserError(f"{key} has no effect: {idle[key]}; leave it out")
     group = chosen_groups(arguments).get("kernels")
-    select.refuse_idle(typed_overrides(arguments), group, kernels, select.used_by(model))
+    select.refuse_idle(typed_overrides(arguments), group, recipe.kernels, select.used_by(model))
 
 
 def announce(plan: Plan, module: CodesignModule, report: Sequence[str]) -> None:

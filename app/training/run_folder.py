@@ -1,8 +1,10 @@
 """The folder of a run: what lies where in it, and whose it is.
 
 OUT/recipe.yaml                     the recipe, as plain data
-OUT/machine.yaml                    what it is computed with: device, versions, environment, kernels that served
+OUT/machine.yaml                    what it is computed with: device, versions, git state, kernels that served
+OUT/train.log                       what it said
 OUT/metrics.csv                     see csv_log.py
+OUT/curves.png, OUT/summary.json    see run_report.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
 """
@@ -39,6 +41,18 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
 
     @property
     def checkpoints(self) -> Path:

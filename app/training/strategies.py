@@ -1,13 +1,19 @@
 """How a run is spread over devices: none, copies of the model (DDP), or its parameters cut into shards (FSDP)."""
 
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
 from torch.distributed.tensor import DTensor
@@ -45,12 +51,28 @@ class FullyShard(ModelParallelStrategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         state = self.checkpoint_io.load_checkpoint(checkpoint_path)
-        whole = StateDictOptions(full_state_dict=True)
-        set_model_state_dict(self.model, state["state_dict"], options=whole)
-        for optimizer, kept in zip(self.optimizers, state["optimizer_states"], strict=True):
-            named = FullyShardedDataParallel.rekey_optim_state_dict(kept, OptimStateKeyType.PARAM_NAME, self.model)
-            set_optimizer_state_dict(self.model, optimizer, named, options=whole)
+        set_model_state_dict(self.model, state["state_dict"], options=StateDictOptions(full_state_dict=True))
         return state
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True  # after the module had its say on a checkpoint, whose groups of parameters may be others
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        optimizer = getattr(optimizer, "_optimizer", optimizer)  # Lightning wraps it
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_optimizer_state_dict(self.model, optimizer, options=options)
+        return self._keyed(state, OptimStateKeyType.PARAM_ID, optimizer) if self.global_rank == 0 else state
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, kept in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            named = self._keyed(kept, OptimStateKeyType.PARAM_NAME, optimizer)
+            options = StateDictOptions(full_state_dict=True)
+            set_optimizer_state_dict(self.model, optimizer, named, options=options)
+
+    def _keyed(self, state: dict[str, Any], key: OptimStateKeyType, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Parameters by number, as the optimizer counts them over its groups, or by name."""
+        return FullyShardedDataParallel.rekey_optim_state_dict(state, key, self.model, optim=optimizer)
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.training.module import CodesignModule
+from app.training.throughput import MEASURED
 from tests.data import made_structures
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def data(folder: Path) -> list[str]:
 
 def arguments(folder: Path, *more: str) -> list[str]:
     """A new run of a small model on a few made chains, on the CPU."""
-    return [*MODEL, *data(folder), "trainer=cpu", *more]
+    return [*MODEL, *data(folder), "trainer=cpu", "callbacks.curves=false", *more]
 
 
 def in_own_process(*arguments: str, **options) -> subprocess.Popen:
@@ -76,12 +77,20 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return checkpoint(out)["state_dict"]
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    """Bit by bit, the optimizer's state too."""
-    a, b = checkpoint(one), checkpoint(other)
+def average(out: Path) -> dict[str, torch.Tensor]:
+    """The moving average of the weights."""
+    return checkpoint(out)["ema_state_dict"]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    """Bit by bit, with their average, the optimizer's state and the schedule."""
+    a, b = checkpoint(first), checkpoint(second)
     assert a["global_step"] == b["global_step"]
-    assert a["state_dict"].keys() == b["state_dict"].keys()
-    assert not [name for name, tensor in a["state_dict"].items() if not torch.equal(tensor, b["state_dict"][name])]
+    for kind in ("state_dict", "ema_state_dict"):
+        one, other = a.get(kind, {}), b.get(kind, {})
+        assert one.keys() == other.keys()
+        assert not [name for name, tensor in one.items() if not torch.equal(tensor, other[name])]
+    assert a["lr_schedulers"] == b["lr_schedulers"]
     states = [ckpt["optimizer_states"][0]["state"] for ckpt in (a, b)]
     assert states[0].keys() == states[1].keys() and states[0]
     for index, state in states[0].items():
@@ -91,8 +100,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 def rows(out: Path) -> list[dict[str, str]]:
     """metrics.csv, without what no run repeats."""
     with (out / "metrics.csv").open() as file:
-        timed = ("residues_per_second", "waited_seconds")
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in MEASURED} for row in csv.DictReader(file)]
 
 
 class Crash(Exception):

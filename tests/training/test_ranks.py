@@ -1,5 +1,6 @@
 """Two processes that train together, on the CPU."""
 
+import json
 import sys
 
 import pytest
@@ -28,3 +29,7 @@ def test_they_log_for_both_write_once_and_resume_exactly(tmp_path):
     run(f"resume={tmp_path / 'resumed' / 'checkpoints' / 'last.ckpt'}", "trainer.max_steps=8")
     assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
     assert rows(tmp_path / "whole") == rows(tmp_path / "resumed")
+    whole, resumed = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "resumed"))
+    assert whole | {"seconds": 0} == resumed | {"seconds": 0}
+    seen = sum(int(row["examples"]) * float(row["length"]) for row in rows(tmp_path / "whole"))
+    assert whole["residues_seen"] == pytest.approx(seen, rel=0.05)  # of both; padding is in the lengths, too

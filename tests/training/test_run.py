@@ -26,7 +26,7 @@ def test_a_run_writes_its_checkpoints_metrics_and_recipe_and_nothing_else(tmp_pa
     monkeypatch.chdir(elsewhere)
     assert train([*made, "trainer.max_steps=4", "trainer.log_every=2", f"out={tmp_path / 'out'}"]) == 0
     out = tmp_path / "out"
-    told = {"metrics.csv", "recipe.yaml", "machine.yaml"}
+    told = {"metrics.csv", "recipe.yaml", "machine.yaml", "summary.json", "train.log"}
     assert files(out) == {"checkpoints/last.ckpt", "checkpoints/step-000004.ckpt"} | told
     assert not files(elsewhere)
     recipe = parse_recipe(yaml.safe_load((out / "recipe.yaml").read_text()))
@@ -81,7 +81,7 @@ def test_warm_start(tmp_path, capsys):
     train(arguments(tmp_path, *warm, f"out={tmp_path / 'second'}"))
     saved = runs.checkpoint(tmp_path / "second")
     assert saved["global_step"] == 1 and saved["optimizer_states"][0]["state"][0]["step"] == 1
-    for name, tensor in runs.weights(tmp_path / "first").items():
+    for name, tensor in runs.average(tmp_path / "first").items():
         torch.testing.assert_close(saved["state_dict"][name], tensor, rtol=0, atol=1e-9)
     wider = [text.replace("edge_embed.num_bins=6", "edge_embed.num_bins=7") for text in arguments(tmp_path)]
     deeper = [text.replace("0.depth=2", "0.depth=3") for text in arguments(tmp_path)]
@@ -92,7 +92,7 @@ def test_warm_start(tmp_path, capsys):
         start = ("trainer.max_steps=1", f"weights={last}", "optimizer.lr=1e-12", "optimizer.weight_decay=0")
         train([*other, *start, f"out={tmp_path / name}"])
         assert told in capsys.readouterr().out
-        first, then = runs.weights(tmp_path / "first"), runs.weights(tmp_path / name)
+        first, then = runs.average(tmp_path / "first"), runs.weights(tmp_path / name)
         for key in ("model.trunk.stages.0.1.attention.q.weight", "model.head.layers.4.bias"):
             torch.testing.assert_close(then[key], first[key], rtol=0, atol=1e-9)
     narrow = [text.replace("c_s=16", "c_s=24").replace("c_z=8", "c_z=12") for text in arguments(tmp_path)]

@@ -1,0 +1,117 @@
+"""What a run's folder tells of the run as a whole: summary.json, curves.png, and the last word of its log."""
+
+import csv
+import json
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from app.errors import UserError
+from app.training.console import keep
+from app.training.counts import Counts
+from app.training.files import write_whole
+from app.training.rank_states import of_all_ranks, restore
+from app.training.run_folder import RunFolder
+from app.types import ProteinBatch
+
+MONITORED = ("validation_loss", "train_loss")
+"""Columns of the log by whose lowest line a run's `best` goes: the first that there is."""
+
+
+class RunReport(Checkpoint):
+    """Writes summary.json with every checkpoint and when the run ends, however it does; curves.png at most every
+    `DRAW_EVERY` seconds and at the end.
+
+    Counts and seconds go on where a run is resumed. It is Lightning's `Checkpoint` in order to have its turn after the
+    one that saves.
+    """
+
+    DRAW_EVERY = 300
+    state_key = "report"
+
+    def __init__(self, folder: RunFolder, counts: Counts, draws: bool):
+        self.folder, self.counts, self.draws = folder, counts, draws
+        self._before, self._began, self._drawn = 0.0, time.monotonic(), time.monotonic()
+        self._epochs, self._begun, self._saved = 0, False, False
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.counts.to(module.device)
+        self._began = self._drawn = time.monotonic()
+        self._epochs, self._begun = trainer.current_epoch, True
+
+    def on_train_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: ProteinBatch, batch_idx: int
+    ) -> None:
+        """At the end of the batch a checkpoint may have been written, which is to count this one."""
+        self.counts.update(residues_seen=batch.res_mask.sum().long())
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        self._epochs = trainer.current_epoch + trainer.is_last_batch  # Lightning's own count takes in those cut short
+        if self._saved:
+            self._saved = False
+            self._write(trainer)
+            if time.monotonic() - self._drawn > self.DRAW_EVERY:
+                self._draw(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._write(trainer)
+        self._draw(trainer)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        told = isinstance(exception, UserError)
+        keep(f"error: {exception}" if told else "".join(traceback.format_exception(exception)).rstrip())
+        if self._begun and trainer.world_size == 1:  # other ranks may no longer be there to ask
+            with suppress(RuntimeError, UserError):  # a device that failed, a full disk: the exception tells of it
+                self._write(trainer)
+                self._draw(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved = True
+
+    def _write(self, trainer: Trainer) -> None:
+        counts = self.counts.compute() | {"dropped_examples": len(trainer.datamodule.dropped_examples())}
+        if trainer.is_global_zero:
+            kept = self.folder.kept()
+            told = {"steps": trainer.global_step, "epochs": int(self._epochs)} | counts
+            told |= {"best": best(self.folder.metrics)}
+            told |= {"last_checkpoint": str(kept[-1].relative_to(self.folder.path)) if kept else None}
+            text = json.dumps(told | {"seconds": round(self.seconds, 3)}, indent=2) + "\n"
+            write_whole(self.folder.summary, lambda file: file.write(text.encode()))
+
+    def _draw(self, trainer: Trainer) -> None:
+        self._drawn = time.monotonic()
+        if trainer.is_global_zero and self.draws and self.folder.metrics.exists():
+            from app.training.curves import draw  # matplotlib takes a second to import
+
+            draw(self.folder.metrics, self.folder.curves)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, in all processes that the run has had."""
+        return self._before + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counts": of_all_ranks(self.counts), "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        restore(self.counts, state["counts"])
+        self._before = float(state["seconds"])
+
+
+def best(metrics: Path, names: Iterable[str] = MONITORED) -> dict[str, Any] | None:
+    """`metric`, `value` and `step` of the line of metrics.csv with the lowest value; None where there is none."""
+    if not metrics.exists():
+        return None
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for name in names:
+        if values := [(float(row[name]), int(row["step"])) for row in rows if row.get(name)]:
+            value, step = min(values)
+            return {"metric": name, "value": value, "step": step}
+    return None

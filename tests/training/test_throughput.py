@@ -1,0 +1,98 @@
+"""What is measured of a run, and the FLOPs that its MFU rests on."""
+
+import csv
+import time
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from app.data.structures import StructureDataset
+from app.ops import select
+from app.ops.settings import OPERATIONS, KernelSettings
+from app.training.flops import TrainFlops, forward_flops
+from app.training.run import train
+from app.training.throughput import MEASURED, Throughput
+from tests.factories import noisy_batch, protein_batch, tiny_module
+from tests.training.runs import arguments
+
+
+def test_rates_are_of_the_residues_that_are_present():
+    throughput = Throughput(peak_flops=1e3)
+    throughput.reset()
+    throughput.update(protein_batch(3, 10, missing=4), waited=0.25, flops=50.0)
+    throughput.update(protein_batch(2, 20), waited=0.5, flops=30.0)
+    time.sleep(0.01)
+    row = throughput.compute()
+    assert set(row) == set(MEASURED)
+    assert row["residues_per_second"] * row["seconds"] == pytest.approx(30 - 4 + 40)
+    assert row["mfu"] * row["seconds"] == pytest.approx(80 / 1e3)
+    assert row["waiting_seconds"] == pytest.approx(0.75) and row["seconds"] >= 0.01
+    assert 50 < row["memory_mb"] < 2**20  # a process with torch in it
+    throughput.reset()
+    throughput.update(protein_batch(2, 20), waited=0.0)
+    assert throughput.compute()["waiting_seconds"] == 0
+
+
+def test_there_is_no_mfu_where_the_peak_is_unknown():
+    throughput = Throughput()
+    throughput.update(protein_batch(2, 20), waited=0.0)
+    assert "mfu" not in throughput.compute()
+
+
+def logged(out) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_log_tells_of_slow_data(tmp_path, monkeypatch):
+    """All of the log's columns but MFU, which is for GPUs; batches are slow in the second of two runs."""
+    waited = {}
+    for name, pause in (("fast", 0.0), ("slow", 0.3)):
+        read = StructureDataset.__getitem__
+        with monkeypatch.context() as patch:
+            patch.setattr(StructureDataset, "__getitem__", lambda *args: (time.sleep(pause), read(*args))[1])  # noqa: B023
+            more = ("trainer.max_steps=4", "trainer.log_every=4", "data.loader.num_workers=0")
+            train(arguments(tmp_path, *more, f"out={tmp_path / name}"))
+        (row,) = logged(tmp_path / name)
+        waited[name] = float(row["waiting_seconds"])
+        assert waited[name] < float(row["seconds"]) and not row["mfu"]
+        assert all(float(row[column]) > 0 for column in MEASURED if column != "mfu")
+    assert waited["slow"] > waited["fast"] + 4 * 0.3
+
+
+def test_mfu_is_logged_where_the_device_has_a_known_peak(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.training.metrics.peak_flops", lambda device, dtype: 1e12)
+    train(arguments(tmp_path, "trainer.max_steps=2", "trainer.log_every=2", f"out={tmp_path / 'out'}"))
+    (row,) = logged(tmp_path / "out")
+    assert 0 < float(row["mfu"]) < 1
+
+
+@pytest.mark.parametrize("name", ["multiflow_legacy", "pairformer_heavy", "linear_memory", "pair_bias_light"])
+@pytest.mark.parametrize("length", [37, 100])
+def test_flops_are_a_polynomial_of_the_length(name, length):
+    from app.bench.proteins import recipe_of
+
+    settings = recipe_of(name).model
+    counted = forward_flops(settings, length)
+    assert TrainFlops(settings)(1, length) == pytest.approx(3 * counted, rel=1e-9)
+    assert TrainFlops(settings, 0.5)(4, length) == pytest.approx(4 * 3.5 * counted, rel=1e-9)
+
+
+def test_they_are_those_of_real_numbers_backward_pass_included():
+    """A backward pass has two products for each of the forward one, but where an input needs no gradient."""
+    module, batch = tiny_module().train(), noisy_batch(size=2, length=24)
+    reference = KernelSettings(**dict.fromkeys(OPERATIONS, "reference"))
+    with select.using(reference), FlopCounterMode(display=False) as forward:
+        losses = module.losses(batch)
+    assert forward.get_total_flops() == pytest.approx(2 * forward_flops(module.recipe.model, 24), rel=1e-2)
+    with select.using(reference), FlopCounterMode(display=False) as backward:
+        losses["train_loss"].mean().backward()
+    both = forward.get_total_flops() + backward.get_total_flops()
+    assert both == pytest.approx(TrainFlops(module.recipe.model)(2, 24), rel=0.05)
+
+
+def test_counting_leaves_the_kernels_as_they_are():
+    before = select.settings()
+    forward_flops(tiny_module().recipe.model, 16)
+    assert select.settings() is before and torch.get_default_device().type == "cpu"
