@@ -13,9 +13,10 @@ from app.model.codesign import ModelSettings
 from app.sampling import SAMPLERS
 from app.training.module import CodesignModule
 from app.training.recipe import CallbacksSettings, LoggerSettings, OptimizerSettings, TrainerSettings, parse_recipe
+from app.training.schedule import ScheduleSettings
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-NOT_OF_A_RECIPE = ("out", "resume", "weights", "weights_boltz", "environment")
+NOT_OF_A_RECIPE = ("out", "resume", "weights", "weights_boltz", "use_ema", "environment")
 
 
 def options(group: str) -> list[str]:
@@ -63,6 +64,12 @@ def test_every_sampler_has_its_file():
 def test_trainers_differ_in_the_device_only(name):
     expected = plain(TrainerSettings(accelerator=name)) if name != "auto" else plain(TrainerSettings())
     assert read(f"trainer/{name}") == expected
+
+
+@pytest.mark.parametrize("name", options("schedule"))
+def test_schedules(name):
+    assert read(f"schedule/{name}") == plain(ScheduleSettings(**read(f"schedule/{name}")))
+    assert (read(f"schedule/{name}") == plain(ScheduleSettings())) == (name == "constant")
 
 
 @pytest.mark.parametrize("name", options("logger"))
