@@ -61,9 +61,10 @@ def test_every_sampler_has_its_file():
 
 
 @pytest.mark.parametrize("name", options("trainer"))
-def test_trainers_differ_in_the_device_only(name):
-    expected = plain(TrainerSettings(accelerator=name)) if name != "auto" else plain(TrainerSettings())
-    assert read(f"trainer/{name}") == expected
+def test_trainers_differ_in_their_devices_and_how_they_share_a_run_only(name):
+    several = {"accelerator": "gpu", "devices": "auto", "strategy": name}
+    expected = TrainerSettings(**several if name in ("ddp", "fsdp") else {"accelerator": name})
+    assert read(f"trainer/{name}") == plain(expected)
 
 
 @pytest.mark.parametrize("name", options("schedule"))

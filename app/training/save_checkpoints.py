@@ -43,6 +43,7 @@ class SaveCheckpoints(Checkpoint):
             )
         for logger in trainer.loggers:
             logger.save()  # the lines up to this step are on the disk before the checkpoint that counts on them
+        trainer.datamodule.dropped_examples()  # of all ranks, so that the one that writes knows them
         trainer.save_checkpoint(self.folder.last)
         if trainer.is_global_zero:
             link(self.folder.last, self.folder.checkpoint_of(step))

@@ -134,6 +134,13 @@ def test_the_optimizers_moments_are_those_of_the_real_one():
     assert needs_of(recipe, "cpu").optimizer == sum(value.nbytes for value in state if value.dim())
 
 
+def test_a_moving_average_is_one_more_copy_of_the_weights():
+    without, averaging = (needs_of(recipe_of("recipe=tiny", f"ema.decay={decay}"), "cpu") for decay in ("null", 0.9))
+    for more in (averaging.resident - without.resident, averaging.training(2, 40).peak - without.training(2, 40).peak):
+        assert more == averaging.average == 4 * averaging.parameters
+    assert averaging.sampling(2, 40) == without.sampling(2, 40)
+
+
 def test_gradients_of_earlier_batches_are_there_in_the_forward_pass():
     alone, added = (needs_of(recipe_of("recipe=tiny", f"trainer.accumulate={n}"), "cpu") for n in (1, 4))
     assert 0 < added.training(1, 60).peak - alone.training(1, 60).peak <= 1.1 * alone.weights

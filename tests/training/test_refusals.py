@@ -1,6 +1,7 @@
 """What cannot be trained on or written to ends in one line, with nothing half-written."""
 
 import errno
+import json
 import math
 
 import pytest
@@ -113,6 +114,7 @@ def test_nan_never_reaches_the_model(tmp_path, monkeypatch, capsys, workers):
     train(arguments(tmp_path, "trainer.max_epochs=2", f"data.loader.num_workers={workers}", out))
     assert capsys.readouterr().out.count("dropped made03_A: trans_1 holds NaN or infinite numbers") == 1
     assert runs.checkpoint(tmp_path / "out")["global_step"] == 2 * runs.EPOCH
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["dropped_examples"] == 1
 
 
 def finite_only(losses):

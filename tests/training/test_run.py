@@ -185,4 +185,4 @@ def test_the_command_itself(tmp_path):
     assert (process.returncode, out) == (2, "")
     assert error.startswith("error: recipe=nonsense: no such option") and error.count("\n") == 1
     helped = subprocess.run([sys.executable, ROOT / "train.py", "--help"], capture_output=True, text=True)
-    assert helped.returncode == 0 and "trainer: auto, cpu, gpu, mps" in helped.stdout
+    assert helped.returncode == 0 and "trainer: auto, cpu, ddp, fsdp, gpu, mps" in helped.stdout

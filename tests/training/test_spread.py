@@ -67,3 +67,22 @@ def test_fewer_examples_than_ranks_and_uneven_lengths_do_not_hang(tmp_path, stra
     run(*few, f"data.path={folder}", "trainer.max_steps=3", f"out={tmp_path / 'two'}")
     (folder / "made02.pdb").unlink()
     run(*few, f"data.path={folder}", "trainer.max_steps=3", f"out={tmp_path / 'one'}")
+
+
+@every_strategy
+def test_schedules_groups_and_the_average_go_on_on_any_number_of_devices(tmp_path, strategy):
+    groups = "optimizer.groups=[{match: trunk.*,lr_scale: 0.5},{max_dim: 1,weight_decay: 0.0}]"
+    more = (*two(strategy), groups, "schedule=cosine", "schedule.warmup_steps=2", "schedule.total_steps=6")
+    made = arguments(tmp_path, *more, "ema.decay=0.5", "trainer.log_every=2")
+    run(*made, "trainer.max_steps=6", f"out={tmp_path / 'whole'}")
+    run(*made, "trainer.max_steps=3", f"out={tmp_path / 'resumed'}")
+    last = tmp_path / "resumed" / "checkpoints" / "last.ckpt"
+    alone = ("trainer.devices=1", "trainer.strategy=auto", "optimizer.groups=[]", "schedule=constant")
+    run(f"resume={last}", *alone, "trainer.max_steps=4", f"out={tmp_path / 'alone'}")
+    run(f"resume={last}", "trainer.max_steps=6")
+    assert_same_weights(tmp_path / "whole", tmp_path / "resumed")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "resumed")
+    on = tmp_path / "alone" / "checkpoints" / "last.ckpt"
+    shards = ("trainer.devices=2", f"trainer.strategy={strategy}", groups, "schedule=warmup", "schedule.warmup_steps=2")
+    run(f"resume={on}", *shards, "trainer.max_steps=5")
+    assert runs.checkpoint(tmp_path / "alone")["global_step"] == 5
