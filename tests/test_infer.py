@@ -19,6 +19,7 @@ from app.errors import UserError
 from app.legacy import multiflow
 from app.ops import select
 from app.structure.read import read_structure
+from app.training.checkpoint_io import WholeFiles
 from tests.factories import tiny_module
 from tests.sampling.made_inputs import write_structure
 
@@ -32,7 +33,7 @@ def checkpoint(tmp_path_factory) -> Path:
     saved = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
     module.on_save_checkpoint(saved)
     path = tmp_path_factory.mktemp("run") / "last.ckpt"
-    torch.save(saved, path)
+    WholeFiles().save_checkpoint(saved, path)
     return path
 
 
