@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -18,12 +17,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 KEY = "ema_state_dict"
 """Where a checkpoint has the average, by the names of `state_dict`, which has the weights that are trained."""
-
-
-class EmaSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    decay: float | None = Field(None, gt=0, lt=1, description="what a step leaves of the average; null: no average")
 
 
 class Ema(Callback):

@@ -13,7 +13,6 @@ from app.losses.settings import LossSettings
 from app.model.codesign import ModelSettings
 from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
-from app.training.ema import EmaSettings
 from app.training.optimizer import OptimizerSettings
 from app.training.schedule import ScheduleSettings
 
@@ -59,6 +58,12 @@ class TrainerSettings(_Settings):
         if limit == 0:
             raise ValueError("0 is no training; -1 is no limit")
         return limit
+
+
+class EmaSettings(_Settings):
+    """A moving average of the weights."""
+
+    decay: float | None = Field(None, gt=0, lt=1, description="what a step leaves of the average; null: no average")
 
 
 class LoggerSettings(_Settings):
