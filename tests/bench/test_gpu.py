@@ -1,6 +1,7 @@
 """What bench does on an NVIDIA GPU alone, walked through on a pretended one; what is fast there, this cannot tell."""
 
 import dataclasses
+import types
 
 import pytest
 import torch
@@ -80,6 +81,18 @@ def test_the_whole_table_is_of_these_kinds():
 def test_seconds_are_those_between_events():
     assert timing.medians({"call": lambda: None}, CPU, repeats=3) == {"call": 1e-3}
     assert timing._by_events(lambda: None, CPU, 4) == [1e-3] * 4
+
+
+def test_the_gpu_is_busy_until_the_host_has_launched_a_queued_call(monkeypatch):
+    """2 ms of flushes before each call that took 1 ms at first; one flush where it is not queued."""
+    flushes = []
+    monkeypatch.setattr(timing, "_FLUSH", 1e-4)
+    monkeypatch.setattr(torch, "empty", lambda *_, **__: types.SimpleNamespace(zero_=lambda: flushes.append(1)))
+    timing.medians({"call": lambda: None}, CPU, repeats=2, queued=True)
+    assert len(flushes) == 1 + 21
+    flushes.clear()
+    timing.medians({"call": lambda: None}, CPU, repeats=2)
+    assert len(flushes) == 2
 
 
 def test_the_header_tells_of_the_gpu(monkeypatch):

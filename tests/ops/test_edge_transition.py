@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.ops import check
-from app.ops.edge_transition import chunked, edge_transition, reference
+from app.ops.edge_transition import chunked, edge_transition, reference, tiles
 from tests.conftest import HAS_GPU
 from tests.factories import generator
 from tests.memory import peak
@@ -110,3 +110,8 @@ def test_memory_beside_edges_and_result_does_not_grow_with_the_length(monkeypatc
     result = 4 * 16 * 64**2
     assert used(chunked_function, 64, backward=False) < 1.3 * result
     assert used(chunked_function, 64, backward=False) < used(plain_function, 64, backward=False) / 4
+
+
+def test_more_pairs_make_larger_chunks_not_more_of_them():
+    assert tiles.pairs_at_once(1000) == tiles.pairs_at_once(4 * tiles.PAIRS_AT_ONCE) == tiles.PAIRS_AT_ONCE
+    assert tiles.pairs_at_once(8 * 384**2) == 2 * 384**2
