@@ -61,6 +61,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     """
     settings = settings or environment.of_command_line(arguments)
     console.set_up()
+    slurm.requeue_if_told_to_end()
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)

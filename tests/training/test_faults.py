@@ -25,6 +25,7 @@ SETTINGS = {  # ranks, optimizer steps, what else is typed
     "plain": (1, 30, []),
     "accumulating, with workers": (1, 10, ["trainer.accumulate=2", "data.loader.num_workers=2"]),
     "ddp": (2, 14, ["trainer.devices=2", "trainer.strategy=ddp"]),
+    "fsdp": (2, 10, ["trainer.devices=2", "trainer.strategy=fsdp"]),
 }
 
 
