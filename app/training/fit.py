@@ -23,6 +23,8 @@ from app.training.estimate import expectation
 from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
+from app.training.launched import refuse_other_number
+from app.training.lock import Lock
 from app.training.loggers import build_loggers
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
@@ -41,6 +43,7 @@ class Begin(Callback):
 
     def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics):
         self.folder, self.recipe, self.metrics = folder, recipe, metrics
+        self.lock = Lock(folder.path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if (first := trainer.strategy.broadcast(trainer.global_step)) != trainer.global_step:
@@ -54,12 +57,19 @@ class Begin(Callback):
     def _take(self, trainer: Trainer) -> None:
         logged = self.metrics.logged_step  # of a run that goes on
         plain = self.recipe.model_dump(mode="json")
+        self.lock.take()
         self.folder.begin(plain, trainer.global_step)
         keep_in(self.folder.log)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
                 logger.drop_after(trainer.global_step if logged is None else logged)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self.lock.release()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self.lock.release()
 
 
 def fit(
@@ -102,6 +112,7 @@ def fit(
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
     trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
+    refuse_other_number(trainer)
     trainer._signal_connector.register_signal_handlers = lambda: None  # they would save, or stop, in mid-step
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
@@ -148,7 +159,7 @@ def _trainer(
             use_distributed_sampler=False,  # the data module shares the batches out
             log_every_n_steps=1,  # of metrics logged Lightning's way; there are none
         )
-    except (ValueError, MisconfigurationException) as error:
+    except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: Lightning refuses its devices, strategy or precision: {one_line(error)}") from None
 
 

@@ -52,6 +52,13 @@ class TrainerSettings(_Settings):
         """What makes an optimizer step."""
         return StepSettings(batches=self.accumulate, residues=self.residues_per_step)
 
+    @field_validator("strategy")
+    @classmethod
+    def _starts_processes(cls, strategy: str) -> str:
+        if strategy.endswith(("spawn", "fork", "notebook")):
+            raise ValueError("its processes are copies of one that runs already: choose ddp or fsdp")
+        return strategy
+
     @field_validator("max_steps", "max_epochs")
     @classmethod
     def _some(cls, limit: int) -> int:

@@ -67,7 +67,7 @@ class RunFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints named by their step, oldest first."""
-        return sorted((path for path in self.checkpoints.glob("step-*.ckpt") if _step_of(path) >= 0), key=_step_of)
+        return sorted((path for path in self.checkpoints.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of)
 
     @classmethod
     def of(cls, checkpoint: Path) -> RunFolder | None:
@@ -76,6 +76,11 @@ class RunFolder:
         folder, here = checkpoint.parents[1], Path.cwd()
         run = cls(folder.relative_to(here) if folder.is_relative_to(here) else folder)
         return run if checkpoint.parent.name == "checkpoints" and run.recipe.is_file() else None
+
+    @classmethod
+    def named(cls, name: str) -> RunFolder:
+        """Where a run of a recipe of that name goes by itself."""
+        return cls(Path("runs") / name)
 
     def holds_run(self) -> bool:
         own = self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
@@ -113,7 +118,7 @@ class RunFolder:
     def refuse_newer(self, checkpoint: Path, step: int) -> None:
         """Raises UserError where this folder's own run went on beyond `checkpoint`, which resuming here would undo."""
         self.refuse_unwritable()
-        newest = max(map(_step_of, self.kept()), default=-1)
+        newest = max(map(step_of, self.kept()), default=-1)
         if newest > step:
             raise UserError(
                 f"resume={checkpoint}: its run went on to step {newest}: go on there by {self.resume_hint()}, or give"
@@ -135,7 +140,7 @@ class RunFolder:
             sync_folder(self.path)
             sync_folder(self.path.parent)
             for path in self.kept():
-                if _step_of(path) > step:
+                if step_of(path) > step:
                     path.rename(path.with_suffix(".ckpt.damaged"))
         self.remove_leftovers()
 
@@ -154,6 +159,7 @@ def _write(path: Path, plain: dict) -> None:
     write_whole(path, lambda file: file.write(yaml.safe_dump(plain, sort_keys=False).encode()))
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Of a checkpoint, by its name; -1 where that does not tell."""
     match = _STEP.fullmatch(path.name)
     return int(match[1]) if match else -1

@@ -20,7 +20,7 @@ from app.training.fit import LogMetrics
 from app.training.metrics import COLUMNS
 from app.training.rank_states import of_all_ranks, restore
 from app.training.run import train
-from app.training.run_report import best
+from app.training.run_report import RunReport, best
 from tests.training import runs
 from tests.training.runs import EPOCH, Crash, arguments, rows
 
@@ -190,3 +190,32 @@ def test_machine_yaml_tells_the_state_of_the_code_and_lightnings_version(whole):
     now = git_state.git_state()  # the same, unless somebody commits meanwhile
     assert (now or {}).keys() == (told["git"] or {}).keys()
     assert told["versions"]["lightning"] and told["versions"]["torch"] == str(torch.__version__)
+
+
+def test_a_run_killed_right_after_its_last_checkpoint_is_told_of_in_full(whole, tmp_path, monkeypatch):
+    made = arguments(whole, "trainer.max_steps=6", "trainer.checkpoint_every=3", "trainer.log_every=2")
+    command = [*made, "resume=auto", f"out={tmp_path / 'out'}"]
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        write = RunReport._write
+
+        def killed(self, trainer):
+            if trainer.global_step == 6:
+                raise Crash
+            write(self, trainer)
+
+        patch.setattr(RunReport, "_write", killed)
+        train(command)
+    assert summary(tmp_path / "out")["steps"] == 3
+    assert train(command) == 0
+    told = summary(tmp_path / "out")
+    assert list(told) == KEYS
+    assert (told["steps"], told["last_checkpoint"]) == (6, "checkpoints/step-000006.ckpt")
+    seen = sum(int(row["examples"]) * float(row["length"]) for row in rows(tmp_path / "out"))
+    assert told["residues_seen"] == pytest.approx(seen, rel=1e-6)
+
+
+def test_what_is_not_finite_is_never_the_best(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train_loss\n1,nan\n2,3.0\n3,inf\n4,nan\n")
+    assert best(tmp_path / "metrics.csv") == {"metric": "train_loss", "value": 3.0, "step": 2}
+    (tmp_path / "metrics.csv").write_text("step,train_loss\n1,nan\n")
+    assert best(tmp_path / "metrics.csv") is None

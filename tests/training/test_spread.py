@@ -1,6 +1,8 @@
 """Two processes that train one model, on the CPU: copies (DDP) and shards (FSDP)."""
 
+import resource
 import shutil
+import signal
 import sys
 
 import pytest
@@ -86,3 +88,19 @@ def test_schedules_groups_and_the_average_go_on_on_any_number_of_devices(tmp_pat
     shards = ("trainer.devices=2", f"trainer.strategy={strategy}", groups, "schedule=warmup", "schedule.warmup_steps=2")
     run(f"resume={on}", *shards, "trainer.max_steps=5")
     assert runs.checkpoint(tmp_path / "alone")["global_step"] == 5
+
+
+@every_strategy
+def test_where_no_checkpoint_can_be_written_all_end_with_one_message(tmp_path, strategy):
+    made = arguments(tmp_path, *two(strategy), "trainer.max_steps=8", "trainer.checkpoint_every=4")
+
+    def files_of_50_kilobytes_at_most():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond is an error then
+
+    with runs.in_own_process(*made, f"out={tmp_path / 'out'}", preexec_fn=files_of_50_kilobytes_at_most) as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 2
+    told = [line for line in error.splitlines() if "last.ckpt" in line]
+    assert told and all(line.startswith("error: ") and "cannot be written (File too large)" in line for line in told)
+    assert "Traceback" not in error
