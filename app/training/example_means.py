@@ -33,7 +33,7 @@ class ExampleMeans(Metric):
         rows = torch.full((len(names), len(self.columns)), torch.nan, device=self.device)
         for column, values in numbers.items():
             rows[:, self.columns.index(column)] = values.to(rows).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        self.keys.append(torch.tensor([_key(name) for name in names], device=self.device))
+        self.keys.append(torch.tensor([_key(name) for name in names], dtype=torch.int64, device=self.device))
         self.values.append(rows)
 
     def compute(self) -> dict[str, tuple[float, int]]:

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from app.devices import NVIDIA, peak_memory, restart_peak_memory
 from app.types import ProteinBatch
 
-MEASURED = ("residues_per_second", "seconds", "waiting_seconds", "memory_mb", "mfu", "validation_seconds")
+MEASURED = ("residues_per_second", "seconds", "waiting_seconds", "memory_mb", "mfu")
 """Columns of the log that no two runs have in common."""
 
 

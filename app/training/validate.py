@@ -32,7 +32,7 @@ def columns(recipe: Recipe) -> tuple[str, ...]:
     if not is_on(recipe):
         return ()
     losses = held_out_losses.columns(recipe.validation.times)
-    return (*losses, COUNT, *(trial_designs.COLUMNS if recipe.validation.samples else ()))
+    return (*losses, COUNT, *(trial_designs.COLUMNS if recipe.validation.samples else ()), SECONDS)
 
 
 def is_on(recipe: Recipe) -> bool:
@@ -64,8 +64,9 @@ class Validate(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
         self._step = step = trainer.global_step
-        if trainer.datamodule.held_out is None and self.recipe.validation.times:
-            say("nothing is held out: validation takes no losses")
+        lies_ahead = trainer.max_steps >= self.every
+        if lies_ahead and trainer.datamodule.held_out is None and self.recipe.validation.times:
+            say("nothing is held out: validation takes no losses (data.validation)")
         if self.validated_step is None:
             self.validated_step = step
         elif self.validated_step < step and step % self.every == 0:
