@@ -30,8 +30,8 @@ def draw(metrics: Path, picture: Path) -> None:
 
 
 def _panels(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Titles and columns: what is trained on and its parts, what was validated beside it, each part by time, what designs
-    look like, the rest."""
+    """Titles and columns: what is trained on and its parts, what was validated beside it, each part by time, what
+    designs look like, the rest."""
     by_time: dict[str, list[str]] = {}
     for name in table.columns:
         if "_loss_t" in name:
