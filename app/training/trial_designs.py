@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from app import sampling
 from app.chem import atoms
 from app.chem.residues import NUM_AATYPES
 from app.data.datamodule import ProteinDataModule
@@ -89,9 +90,12 @@ def sample(module: CodesignModule, task: Task, batch: ProteinBatch) -> Trajector
     if task.gives_frames:
         given |= {"trans_1": batch.trans_1, "rotmats_1": batch.rotmats_1}
     # What a model keeps over all steps it makes from parameters, which are not there outside a call where sharded.
-    how = {"model": lambda noisy: module.model(noisy), "device": module.device} if is_sharded(module) else {}
-    return module.sample(
+    model = partial(module.model) if is_sharded(module) else module.model
+    return sampling.sample(
+        model,
         task=task,
+        sampler=module.recipe.sampler,
+        device=module.device,
         steps=module.recipe.validation.steps,
         seed=[seed_of(SEED, f"{task.value}/{name}") for name in batch.names],
         keep_path=False,
@@ -99,7 +103,6 @@ def sample(module: CodesignModule, task: Task, batch: ProteinBatch) -> Trajector
         chain_idx=batch.chain_idx,
         res_idx=batch.res_idx,
         **given,
-        **how,
     )
 
 

@@ -187,20 +187,20 @@ def test_a_model_without_a_sequence_head_is_not_asked_for_sequences(whole, tmp_p
 
 
 def test_out_of_memory_leaves_out_what_does_not_fit(whole, tmp_path, monkeypatch):
-    losses, sample = CodesignModule.losses, CodesignModule.sample
+    losses, sample = CodesignModule.losses, trial_designs.sample
 
     def tight(module, batch):
         if not module.training and len(batch.res_mask) > 1:
             raise torch.OutOfMemoryError("out of memory")
         return losses(module, batch)
 
-    def never(module, **arguments):
-        if arguments["task"] is Task.INVERSE_FOLDING:
+    def never(module, task, batch):
+        if task is Task.INVERSE_FOLDING:
             raise torch.OutOfMemoryError("out of memory")
-        return sample(module, **arguments)
+        return sample(module, task, batch)
 
     monkeypatch.setattr(CodesignModule, "losses", tight)
-    monkeypatch.setattr(CodesignModule, "sample", never)
+    monkeypatch.setattr(trial_designs, "sample", never)
     train(validated(whole, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
     (row,), (expected, *_) = rows(tmp_path / "out"), rows(whole / "out")
     assert float(row["validation_loss"]) == pytest.approx(float(expected["validation_loss"]), rel=1e-4)
