@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from app.training.strategies import reshard
 
 KEY = "ema_state_dict"
 """Where a checkpoint has the average, by the names of `state_dict`, which has the weights that are trained."""
@@ -79,7 +80,7 @@ class Ema(Callback):
 
     @torch.no_grad()
     def _put_in_place(self, module: nn.Module) -> None:
-        _reshard(module)
+        reshard(module)
         if self._average and not self._trained:
             with torch.inference_mode(False):  # which Lightning validates in: what is kept is to be trained on again
                 self._trained = {name: parameter.clone() for name, parameter in module.named_parameters()}
@@ -88,7 +89,7 @@ class Ema(Callback):
 
     @torch.no_grad()
     def _put_back(self, module: nn.Module) -> None:
-        _reshard(module)
+        reshard(module)
         parameters, trained, self._trained = dict(module.named_parameters()), self._trained, {}
         for name, value in trained.items():
             parameters[name].copy_(value)
@@ -105,13 +106,6 @@ class Ema(Callback):
 
 def _whole(value: Tensor) -> Tensor:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
-
-
-def _reshard(module: nn.Module) -> None:
-    """`fully_shard` leaves the outermost parameters gathered after a forward pass without a backward one."""
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
 
 
 def _laid_out_like(parameter: nn.Parameter, value: Tensor) -> Tensor:

@@ -30,19 +30,20 @@ from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
 from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
-from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
+from app.training.run_end import NEVER, UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
+from app.training.validate import SECONDS, Validate, is_on
 
 
 class Begin(Callback):
     """Takes possession of the run's folder, once everything that could be wrong has been found right."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics):
-        self.folder, self.recipe, self.metrics = folder, recipe, metrics
+    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
+        self.folder, self.recipe, self.metrics, self.validate = folder, recipe, metrics, validate
         self.lock = Lock(folder.path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -55,15 +56,20 @@ class Begin(Callback):
 
     @rank_zero_only
     def _take(self, trainer: Trainer) -> None:
-        logged = self.metrics.logged_step  # of a run that goes on
+        step = trainer.global_step
+        of_a_run_that_goes_on = {"train_loss": self.metrics.logged_step}
+        if self.validate is not None:
+            of_a_run_that_goes_on[SECONDS] = self.validate.validated_step
         plain = self.recipe.model_dump(mode="json")
         self.lock.take()
-        self.folder.begin(plain, trainer.global_step)
+        self.folder.begin(plain, step)
         keep_in(self.folder.log)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
-                logger.drop_after(trainer.global_step if logged is None else logged)
+                logger.drop_after(step)
+                for column, logged in of_a_run_that_goes_on.items():
+                    logger.drop_after(step if logged is None else logged, column)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self.lock.release()
@@ -85,7 +91,7 @@ def fit(
     recipe = module.recipe
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
-    data = ProteinDataModule(recipe.data, settings.steps)
+    data = ProteinDataModule(recipe.data, settings.steps, recipe.validation.examples)
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
         for line in expectation(recipe, data.dataset.lengths, data.loader_settings, accelerator):
@@ -94,18 +100,20 @@ def fit(
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
     metrics, stop = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal()
+    ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
+    validate = Validate(recipe, stop, ema, metrics.throughput) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
         AccumulateByShare(),
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
-        Begin(folder, recipe, metrics),
+        Begin(folder, recipe, metrics, validate),
         KernelEnvironment(recipe.kernels, environment, folder),
         metrics,
         TellDropped(),
+        *([ema] if ema else []),
+        *([validate] if validate else []),  # of this step's weights and their average, before they are saved
     ]
-    if recipe.ema.decay is not None:
-        callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
     callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
@@ -148,6 +156,9 @@ def _trainer(
             precision=settings.precision,
             max_steps=max_steps(settings),
             max_epochs=UNLIMITED,
+            check_val_every_n_epoch=NEVER,  # `Validate` says when
+            num_sanity_val_steps=0,
+            inference_mode=False,  # shards that were gathered in it could not be trained on
             gradient_clip_val=settings.gradient_clip,
             deterministic=settings.deterministic,
             default_root_dir=folder.path,

@@ -1,6 +1,8 @@
 """The LightningModule: noise a batch, predict the clean one, take the losses."""
 
+import dataclasses
 import random
+from functools import partial
 from typing import Any
 
 import lightning
@@ -17,6 +19,8 @@ from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
 from app.training.guard import refuse_not_finite
+from app.training.held_out_losses import held_out_losses
+from app.training.in_halves import Measured, in_halves
 from app.training.loops import at_start_of_epoch
 from app.training.optimizer import (
     OptimizerSettings,
@@ -28,7 +32,7 @@ from app.training.optimizer import (
 )
 from app.training.recipe import Recipe, parse_recipe
 from app.training.schedule import continue_at, scheduled
-from app.training.strategies import shard
+from app.training.strategies import is_sharded, shard
 from app.types import NoisyBatch, ProteinBatch
 
 FORMAT = 1
@@ -71,14 +75,20 @@ class CodesignModule(lightning.LightningModule):
     def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
         """The batch noised. conditioned: with the model's own first estimate to condition on."""
         noisy = corrupt(batch, self.recipe.flow, generator)
-        if conditioned:
-            with torch.no_grad():
-                first = self.model(noisy)
-            given = (1 - batch.diffuse_mask)[..., None]
-            truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).float()
-            noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
-            noisy.aatypes_sc = torch.lerp(first.logits_to_see(), truth, given)
-        return noisy
+        return self.with_own_estimate(noisy) if conditioned else noisy
+
+    @torch.no_grad()
+    def with_own_estimate(self, noisy: NoisyBatch) -> NoisyBatch:
+        """The batch with the model's own estimate from it to condition on."""
+        first = self.model(noisy)
+        given = (1 - noisy.diffuse_mask)[..., None]
+        truth = F.one_hot(noisy.aatypes_1, NUM_TOKENS).float()
+        trans_sc = torch.lerp(first.pred_trans, noisy.trans_1, given)
+        return dataclasses.replace(noisy, trans_sc=trans_sc, aatypes_sc=torch.lerp(first.logits_to_see(), truth, given))
+
+    def validation_step(self, batch: ProteinBatch, batch_idx: int) -> Measured:
+        """Every example's losses [B] at the fixed times, by the log's columns: see `held_out_losses`."""
+        return in_halves(partial(held_out_losses, self), batch, together=is_sharded(self))
 
     def _conditions(self, batch_idx: int) -> bool:
         """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each

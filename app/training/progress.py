@@ -92,6 +92,8 @@ class StepLines(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if "train_loss" not in metrics:  # of validation, which speaks for itself
+            return
         say(
             f"step {step}  epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  examples {metrics['examples']}"
             f"  length {metrics['length']:.0f}  {metrics['residues_per_second']:.0f} residues/s"

@@ -15,6 +15,7 @@ from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
 from app.training.optimizer import OptimizerSettings
 from app.training.schedule import ScheduleSettings
+from app.training.validation_settings import ValidationSettings
 
 
 class _Settings(BaseModel):
@@ -39,6 +40,7 @@ class TrainerSettings(_Settings):
     checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int | None = Field(3, gt=0, description="how many of them stay, the newest; null: all")
     log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
+    validate_every: int | None = Field(1000, gt=0, description="optimizer steps between validations; null: never")
     deterministic: bool = False
 
     @model_validator(mode="after")
@@ -98,6 +100,7 @@ class Recipe(_Settings):
     ema: EmaSettings = EmaSettings()
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
+    validation: ValidationSettings = ValidationSettings()
     trainer: TrainerSettings = TrainerSettings()
     kernels: KernelSettings = KernelSettings()
     callbacks: CallbacksSettings = CallbacksSettings()

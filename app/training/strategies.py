@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, OptimStateKeyType, fully_shard
 from torch.distributed.tensor import DTensor
 
 from app.errors import UserError
@@ -86,6 +86,18 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
             if not isinstance(layer, Stack):  # whose own layers are
                 fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether parameters are cut into shards, so that all ranks must call the model equally often."""
+    return any(isinstance(part, FSDPModule) for part in module.modules())
+
+
+def reshard(module: nn.Module) -> None:
+    """`fully_shard` leaves the outermost parameters gathered after a forward pass without a backward one."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 @cache

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -15,7 +16,7 @@ from app.errors import UserError
 from app.training import git_state
 from app.training.counts import Counts
 from app.training.csv_log import CsvLog
-from app.training.curves import draw
+from app.training.curves import _panels, draw
 from app.training.fit import LogMetrics
 from app.training.metrics import COLUMNS
 from app.training.rank_states import of_all_ranks, restore
@@ -135,6 +136,26 @@ def test_the_curves_are_a_picture(whole, tmp_path):
         assert picture.size[1] < 500  # one row of panels
     with pytest.raises(UserError, match="cannot be written"):
         draw(tmp_path / "metrics.csv", tmp_path / "metrics.csv" / "curves.png")
+
+
+def test_what_is_validated_and_designed_has_its_panels():
+    names = ["train_loss", "trans_loss", "trans_loss_t0.00-0.25", "validation_loss", "validation_loss_t0.10"]
+    names += [
+        "validation_examples",
+        "validation_seconds",
+        "designs_helix",
+        "designs_clashes",
+        "inverse_folding_recovery",
+    ]
+    assert _panels(pd.DataFrame(columns=names)) == {
+        "loss": ["train_loss", "trans_loss"],
+        "validation": ["train_loss", "validation_loss"],
+        "trans_loss by time": ["trans_loss_t0.00-0.25"],
+        "validation_loss by time": ["validation_loss_t0.10"],
+        "designs": ["designs_helix"],
+        "folding": ["inverse_folding_recovery"],
+        "designs_clashes": ["designs_clashes"],
+    }
 
 
 def test_they_can_be_left_out(tmp_path):
