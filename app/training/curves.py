@@ -35,7 +35,7 @@ def _panels(table: pd.DataFrame) -> dict[str, list[str]]:
     by_time: dict[str, list[str]] = {}
     for name in table.columns:
         if "_loss_t" in name:
-            by_time.setdefault(f"{name.partition('_t')[0]} by time", []).append(name)
+            by_time.setdefault(f"{name.rpartition('_t')[0]} by time", []).append(name)
     losses = [name for name in table.columns if name.endswith("_loss") and not name.startswith("valid")]
     validation = [name for name in table.columns if name.endswith("_loss") and name.startswith("valid")]
     designs = {

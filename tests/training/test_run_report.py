@@ -139,7 +139,7 @@ def test_the_curves_are_a_picture(whole, tmp_path):
 
 
 def test_what_is_validated_and_designed_has_its_panels():
-    names = ["train_loss", "trans_loss", "trans_loss_t0.00-0.25", "validation_loss", "validation_loss_t0.10"]
+    names = ["train_loss", "trans_loss", "trans_loss_t0.00-0.25", "validation_loss", "validation_trans_loss_t0.10"]
     names += [
         "validation_examples",
         "validation_seconds",
@@ -151,7 +151,7 @@ def test_what_is_validated_and_designed_has_its_panels():
         "loss": ["train_loss", "trans_loss"],
         "validation": ["train_loss", "validation_loss"],
         "trans_loss by time": ["trans_loss_t0.00-0.25"],
-        "validation_loss by time": ["validation_loss_t0.10"],
+        "validation_trans_loss by time": ["validation_trans_loss_t0.10"],
         "designs": ["designs_helix"],
         "folding": ["inverse_folding_recovery"],
         "designs_clashes": ["designs_clashes"],
