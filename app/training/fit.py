@@ -12,7 +12,6 @@ from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model.compiled import compile_in_place
-from app.training.accumulate import AccumulateByShare
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, keep_in, say
@@ -32,6 +31,7 @@ from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.skipped import SkippedSteps
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
 
@@ -70,7 +70,7 @@ def fit(
     environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
     are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
-    written, and where training diverges.
+    written, where training diverges, and where too many optimizer steps in a row are skipped.
     """
     recipe = module.recipe
     settings = recipe.trainer
@@ -85,19 +85,20 @@ def fit(
         compile_in_place(module.model, torch.device(accelerator))
     metrics, stop = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal()
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
+    counts = Counts()
     callbacks = [
-        AccumulateByShare(),
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
         Begin(folder, recipe, metrics),
         KernelEnvironment(recipe.kernels, environment, folder),
+        SkippedSteps(folder, counts, module.step.ledger, settings.stop_after_skipped),
         metrics,
         TellDropped(),
     ]
     if recipe.ema.decay is not None:
         callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
-    callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
+    callbacks.append(RunReport(folder, counts, recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
@@ -137,7 +138,6 @@ def _trainer(
             precision=settings.precision,
             max_steps=max_steps(settings),
             max_epochs=UNLIMITED,
-            gradient_clip_val=settings.gradient_clip,
             deterministic=settings.deterministic,
             default_root_dir=folder.path,
             logger=loggers,
