@@ -26,23 +26,30 @@ def _implies(failed: tuple[int, int], shape: tuple[int, int]) -> bool:
 
 
 def in_halves(
-    attempt: Callable[[int, int], T | None], size: int, length: int, ledger: Ledger, first: int = 0
+    attempt: Callable[[int, int], T | None],
+    size: int,
+    length: int,
+    ledger: Ledger,
+    anyones: Callable[[bool], bool] = bool,
+    first: int = 0,
 ) -> list[T] | None:
     """What `attempt(first, last)` makes of the examples of a batch: of all at once where memory suffices, else of
     halves, of halves of these, and so on; None where it does not suffice for a single one.
 
-    attempt: gives None where memory did not suffice. ledger: what it refuses is halved without an attempt, save single
-    examples, and it is told of what fails. So later batches of a shape are cut as the first one was in the end.
+    attempt: gives None where memory did not suffice, which it tells the ledger. ledger: what it refuses is halved
+    without an attempt, save single examples; so later batches of a shape are cut as the first one was in the end.
+    anyones: whether something is so on any rank, where several go through this together: all of them halve then, and
+    one that has a single example left attempts it, and then none.
     """
-    if size == 1 or not ledger.refuses(size, length):
+    if not anyones(size > 1 and ledger.refuses(size, length)):
         if (made := attempt(first, first + size)) is not None:
             return [made]
-        ledger.note([(size, length)])
-        if size == 1:
+        if not anyones(size > 1):
             return None
     parts: list[T] = []
-    for begin, count in ((first, size - size // 2), (first + size - size // 2, size // 2)):
-        if (made := in_halves(attempt, count, length, ledger, begin)) is None:
+    middle = first + size - size // 2
+    for begin, end in ((first, middle), (middle, first + size)):
+        if (made := in_halves(attempt, end - begin, length, ledger, anyones, begin)) is None:
             return None
         parts += made
     return parts

@@ -29,7 +29,7 @@ from app.training.passes import Place
 from app.training.recipe import Recipe, parse_recipe
 from app.training.schedule import continue_at, scheduled
 from app.training.step import OptimizerStep
-from app.training.strategies import shard, unwrap
+from app.training.strategies import shard
 from app.types import NoisyBatch, ProteinBatch
 
 FORMAT = 1
@@ -130,7 +130,7 @@ class CodesignModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Rates and schedule of the recipe, which may have changed, hold over those of a checkpoint."""
-        unwrap(self.trainer.strategy)
+        self.step.on_train_start()
         impose(self.optimizers(), self.recipe.optimizer)
         if scheduler := self.lr_schedulers():
             continue_at(scheduler, self.global_step)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from app.data.ledger import Ledger, in_halves
 from app.devices import full_precision
-from app.training.memory import unless_out_of_memory
+from app.training.memory import Alone
 from app.types import ProteinBatch
 
 if TYPE_CHECKING:
@@ -27,29 +27,35 @@ class Place:
     rank: int
 
 
-def passes(module: CodesignModule, batch: ProteinBatch, place: Place, ledger: Ledger) -> dict[str, Any] | None:
+def passes(
+    module: CodesignModule, batch: ProteinBatch, place: Place, ledger: Ledger, ranks: Alone | None = None
+) -> dict[str, Any] | None:
     """Add a batch's share of the gradient to `.grad` of the parameters; `CodesignModule.outputs` of it, detached.
 
     None, and the gradients as they were, where memory does not suffice for one of its examples alone. A batch in halves
     has the noise of the whole, and without dropout its gradient; where there is dropout, each part draws its own.
+    ranks: `Lockstep` where other ranks wait for this one in its passes.
     """
+    ranks, parameters = ranks or Alone(), list(module.parameters())
 
     def forward_backward(first: int, last: int) -> dict[str, Any]:
-        out = module.outputs(batch, place, first, last)
+        out = module.outputs(batch, place, *((first, last) if first < last else (0, 1)))
+        if first == last:  # other ranks have an example left, and wait
+            out = {"loss": 0 * out["loss"]} | _none_of({name: out[name] for name in out if name != "loss"})
         with full_precision(batch.device):  # autocast has chosen the types already
             out["loss"].backward()
         return out | {"loss": out["loss"].detach()}
 
     def attempt(first: int, last: int) -> dict[str, Any] | None:
         earlier = _take(parameters)  # aside: a backward pass that breaks off has added some of its gradients
-        out = unless_out_of_memory(lambda: forward_backward(first, last), batch.device)
+        shape = (last - first, batch.res_mask.shape[1])
+        out = ranks.attempt(lambda: forward_backward(first, last), batch.device, lambda: ledger.note([shape]))
         if out is None:
             _take(parameters)
         _add(parameters, earlier)
         return out
 
-    parameters = list(module.parameters())
-    parts = in_halves(attempt, *batch.res_mask.shape, ledger)
+    parts = in_halves(attempt, *batch.res_mask.shape, ledger, ranks.anyones)
     return None if parts is None else _joined(parts)
 
 
@@ -64,6 +70,10 @@ def _add(parameters: list[nn.Parameter], earlier: list[Tensor | None]) -> None:
     for parameter, before in zip(parameters, earlier, strict=True):
         if before is not None:
             parameter.grad = before if parameter.grad is None else before.add_(parameter.grad)
+
+
+def _none_of(values: Any) -> Any:
+    return {name: _none_of(value) for name, value in values.items()} if isinstance(values, Mapping) else values[:0]
 
 
 def _joined(parts: list[Any]) -> Any:

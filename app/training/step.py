@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from app.data.ledger import Ledger
 from app.devices import full_precision
 from app.training import together
-from app.training.memory import unless_out_of_memory
+from app.training.lockstep import Lockstep
+from app.training.memory import Alone, unless_out_of_memory
 from app.training.passes import Place, passes
+from app.training.strategies import unwrap
 from app.training.undo import Before
 from app.types import ProteinBatch
 
@@ -41,12 +44,18 @@ class OptimizerStep:
     A step that is left out changes neither weights nor the optimizer's state, but it counts as one of the run: in
     `global_step`, in the schedule, for checkpoints and for `trainer.max_steps`. So a run of bad batches has an end.
 
-    Under FSDP ranks wait for each other in the passes themselves: memory that does not suffice there is an error.
+    Under FSDP, where ranks wait for each other in the passes themselves, `Lockstep` has them try again together.
     """
 
     def __init__(self, module: CodesignModule):
-        self.module, self.ledger = module, Ledger()
+        self.module, self.ledger, self.ranks = module, Ledger(), Alone()
         self._begin()
+
+    def on_train_start(self) -> None:
+        """To be called on all ranks."""
+        unwrap(self.module.trainer.strategy)
+        if isinstance(self.module.model, FSDPModule):
+            self.ranks = Lockstep(self.module.model)
 
     def _begin(self) -> None:
         self._lacks_memory, self._bad_loss, self._known = False, torch.tensor(False), set(self.ledger.shapes)
@@ -54,7 +63,7 @@ class OptimizerStep:
     def take(self, batch: ProteinBatch, place: Place) -> dict[str, Any]:
         """`CodesignModule.outputs` of a batch, empty where memory does not suffice for it. Of one that ends a step,
         also `gradient_norm`, before clipping, or why the step was `skipped` and whether this rank is to `blame`."""
-        out = None if self._lacks_memory else passes(self.module, batch, place, self.ledger)
+        out = None if self._lacks_memory else passes(self.module, batch, place, self.ledger, self.ranks)
         if out is None:
             self._lacks_memory, out = True, {}
         else:
@@ -68,15 +77,16 @@ class OptimizerStep:
         prepared = None if self._lacks_memory else unless_out_of_memory(self._prepare, device)
         norm, row = prepared or (torch.zeros((), device=device), None)
         lacks_memory = prepared is None
-        bad = self._bad_loss.to(device) | ~norm.isfinite()
+        bad_loss, bad_gradient = self._bad_loss.to(device), ~norm.isfinite()
         news = self.ledger.shapes != self._known
-        memory, not_finite, any_news = together.anyones([lacks_memory, bad, news], device)
+        flags = [lacks_memory, bad_loss, bad_gradient, news]
+        memory, not_finite_loss, not_finite, any_news = together.anyones(flags, device)
         if any_news:
             self.ledger.note(shape for shapes in together.everyones(self.ledger.shapes) for shape in shapes)
         if memory:
             out = {"skipped": Skipped.MEMORY, "blame": lacks_memory}
-        elif not_finite:
-            out = {"skipped": Skipped.NOT_FINITE, "blame": bool(bad)}
+        elif not_finite_loss or not_finite:  # a gradient may be that of all ranks already
+            out = {"skipped": Skipped.NOT_FINITE, "blame": bool(bad_loss if not_finite_loss else bad_gradient)}
         else:
             out = self._made(norm, row, device)
         self._count()
