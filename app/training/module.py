@@ -1,5 +1,6 @@
 """The LightningModule: noise a batch, predict the clean one, take the losses."""
 
+import dataclasses
 import random
 from typing import Any
 
@@ -70,7 +71,7 @@ class CodesignModule(lightning.LightningModule):
         noisy = self.noisy(batch, self._generator(place), conditioned=False).examples(first, last)
         self._seed_dropout(place, first)
         if self._conditions(place):
-            self._condition(noisy, batch.examples(first, last))
+            noisy = self.with_own_estimate(noisy)
         by_example = self.losses(noisy)
         return {
             "loss": by_example["train_loss"].mean() * (batch.share.weight * ((last - first) / size)),
@@ -82,17 +83,16 @@ class CodesignModule(lightning.LightningModule):
     def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
         """The batch noised. conditioned: with the model's own first estimate to condition on."""
         noisy = corrupt(batch, self.recipe.flow, generator)
-        if conditioned:
-            self._condition(noisy, batch)
-        return noisy
+        return self.with_own_estimate(noisy) if conditioned else noisy
 
-    def _condition(self, noisy: NoisyBatch, batch: ProteinBatch) -> None:
-        with torch.no_grad():
-            first = self.model(noisy)
-        given = (1 - batch.diffuse_mask)[..., None]
-        truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).float()
-        noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
-        noisy.aatypes_sc = torch.lerp(first.logits_to_see(), truth, given)
+    @torch.no_grad()
+    def with_own_estimate(self, noisy: NoisyBatch) -> NoisyBatch:
+        """The batch with the model's own estimate from it to condition on."""
+        first = self.model(noisy)
+        given = (1 - noisy.diffuse_mask)[..., None]
+        truth = F.one_hot(noisy.aatypes_1, NUM_TOKENS).float()
+        trans_sc = torch.lerp(first.pred_trans, noisy.trans_1, given)
+        return dataclasses.replace(noisy, trans_sc=trans_sc, aatypes_sc=torch.lerp(first.logits_to_see(), truth, given))
 
     def _conditions(self, place: Place) -> bool:
         """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each
