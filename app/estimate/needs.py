@@ -74,8 +74,10 @@ class Needs:
                 self.model.esm.language.outline(device)
             self.language = self._trace.bytes - self.weights
         # In its step AdamW works out one more number of each weight: on a GPU of all at once, elsewhere one by one.
+        # Weights and moments are copied before, so that a step which fails can be taken back.
         sizes = [x.numel() * x.element_size() for x in weights]
         self._stepping = sum(sizes) + (sum(sizes) if device == NVIDIA else max(sizes, default=0))
+        self._stepping += sum(sizes) + self.optimizer
         self.backends: dict[str, list[str]] = {}
 
     @property
@@ -94,25 +96,29 @@ class Needs:
             return self._need(base=self.weights + self.language)
 
     def training(self, size: int, length: int) -> Need:
-        """Forward and backward pass of a training step, and the optimizer's step; what checkpointing does again counts
-        as done. The pass without gradients that some steps begin with, for self-conditioning, takes less memory; its
-        FLOPs do not count.
+        """Forward and backward pass of a training step, and the optimizer's step, which takes more where a batch is
+        small."""
+        passes = self.passes(size, length)
+        peak = max(passes.peak + self.average + self.optimizer, self.resident + self._stepping)
+        return Need(passes.flops, peak)
+
+    def passes(self, size: int, length: int) -> Need:
+        """Forward and backward pass beside the weights; what checkpointing does again counts as done. The pass without
+        gradients that some steps begin with, for self-conditioning, takes less memory; its FLOPs do not count.
         """
         with self._tracing():
             self.model.train()
             batch = self._batch(size, length)
-            if self._accumulates:
-                for weight in self.model.parameters():
-                    weight.grad = torch.empty_like(weight)
+            earlier = [torch.empty_like(weight) for weight in self.model.parameters() if self._accumulates]
             self._trace.restart()
             with self._autocast.forward(enabled=self._half):
                 loss = self._loss(self.model(batch), batch)
             backward([loss], [torch.ones_like(loss)])
             need = self._need(base=self.weights + self.language)
-            del loss
+            del loss, earlier
             for weight in self.model.parameters():
                 weight.grad = None
-            return Need(need.flops, max(need.peak + self.average + self.optimizer, self.resident + self._stepping))
+            return need
 
     def _need(self, base: int) -> Need:
         """Of what was traced since the last restart. base: bytes that were there all the time."""

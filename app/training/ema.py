@@ -50,10 +50,13 @@ class Ema(Callback):
         self._step = trainer.global_step
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: dict, *_: Any) -> None:
         if trainer.global_step == self._step:  # gradients are being accumulated
             return
-        self._step, self.updates = trainer.global_step, self.updates + 1
+        self._step = trainer.global_step
+        if "skipped" in outputs:  # the weights are as they were
+            return
+        self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         now = [parameter.float() for parameter in module.parameters()]
         get_ema_multi_avg_fn(decay)(list(self._average.values()), now, self.updates)

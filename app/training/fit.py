@@ -12,7 +12,6 @@ from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model.compiled import compile_in_place
-from app.training.accumulate import AccumulateByShare
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, keep_in, say
@@ -34,6 +33,7 @@ from app.training.run_end import NEVER, UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.skipped import SkippedSteps
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
 from app.training.validate import SECONDS, Validate, is_on
@@ -86,7 +86,7 @@ def fit(
     environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
     are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
-    written, and where training diverges.
+    written, where training diverges, and where too many optimizer steps in a row are skipped.
     """
     recipe = module.recipe
     settings = recipe.trainer
@@ -103,19 +103,20 @@ def fit(
     ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
     validate = Validate(recipe, stop, ema, metrics.throughput) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
+    counts = Counts()
     callbacks = [
-        AccumulateByShare(),
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
         Begin(folder, recipe, metrics, validate),
         KernelEnvironment(recipe.kernels, environment, folder),
+        SkippedSteps(folder, counts, module.step.ledger, settings.stop_after_skipped),
         metrics,
         TellDropped(),
         *([ema] if ema else []),
         *([validate] if validate else []),  # of this step's weights and their average, before they are saved
     ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
-    callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
+    callbacks.append(RunReport(folder, counts, recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
@@ -159,7 +160,6 @@ def _trainer(
             check_val_every_n_epoch=NEVER,  # `Validate` says when
             num_sanity_val_steps=0,
             inference_mode=False,  # shards that were gathered in it could not be trained on
-            gradient_clip_val=settings.gradient_clip,
             deterministic=settings.deterministic,
             default_root_dir=folder.path,
             logger=loggers,

@@ -39,6 +39,7 @@ class TrainerSettings(_Settings):
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
     checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int | None = Field(3, gt=0, description="how many of them stay, the newest; null: all")
+    stop_after_skipped: int = Field(20, gt=0, description="optimizer steps skipped in a row that end the run")
     log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
     validate_every: int | None = Field(1000, gt=0, description="optimizer steps between validations; null: never")
     deterministic: bool = False

@@ -7,6 +7,7 @@ OUT/metrics.csv                     see csv_log.py
 OUT/curves.png, OUT/summary.json    see run_report.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
+OUT/replay/step-000100.ckpt         see replay_file.py
 """
 
 from __future__ import annotations
@@ -67,7 +68,14 @@ class RunFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints named by their step, oldest first."""
-        return sorted((path for path in self.checkpoints.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of)
+        return _numbered(self.checkpoints)
+
+    def replay_of(self, step: int) -> Path:
+        return self.path / "replay" / f"step-{step:06d}.ckpt"
+
+    def replays(self) -> list[Path]:
+        """Steps kept for replay, oldest first."""
+        return _numbered(self.path / "replay")
 
     @classmethod
     def of(cls, checkpoint: Path) -> RunFolder | None:
@@ -147,8 +155,9 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """What a killed run left half-written."""
         with told_of(self.path):
-            for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
-                leftover.unlink(missing_ok=True)
+            for folder in (self.path, self.checkpoints, self.path / "replay"):
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
 
     def tell(self, machine: dict) -> None:
         """Write down what the run is computed with, in place of what was written of it before."""
@@ -157,6 +166,10 @@ class RunFolder:
 
 def _write(path: Path, plain: dict) -> None:
     write_whole(path, lambda file: file.write(yaml.safe_dump(plain, sort_keys=False).encode()))
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of)
 
 
 def step_of(path: Path) -> int:

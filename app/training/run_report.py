@@ -19,6 +19,7 @@ from app.training.counts import Counts
 from app.training.files import write_whole
 from app.training.rank_states import of_all_ranks, restore
 from app.training.run_folder import RunFolder
+from app.training.skipped import AllSkipped
 from app.types import ProteinBatch
 
 MONITORED = ("validation_loss", "train_loss")
@@ -67,7 +68,8 @@ class RunReport(Checkpoint):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         told = isinstance(exception, UserError)
         keep(f"error: {exception}" if told else "".join(traceback.format_exception(exception)).rstrip())
-        if self._begun and trainer.world_size == 1:  # other ranks may no longer be there to ask
+        alike = trainer.world_size == 1 or isinstance(exception, AllSkipped)
+        if self._begun and alike:  # else other ranks may no longer be there to ask
             with suppress(RuntimeError, UserError):  # a device that failed, a full disk: the exception tells of it
                 self._write(trainer)
                 self._draw(trainer)

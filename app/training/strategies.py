@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, OptimStateKeyType, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from app.errors import UserError
 from app.model.stack import Layers, Stack
@@ -73,6 +74,13 @@ class FullyShard(ModelParallelStrategy):
     def _keyed(self, state: dict[str, Any], key: OptimStateKeyType, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Parameters by number, as the optimizer counts them over its groups, or by name."""
         return FullyShardedDataParallel.rekey_optim_state_dict(state, key, self.model, optim=optimizer)
+
+
+def unwrap(strategy: Strategy) -> None:
+    """Take off DDP's wrapper, which has made the copies alike. `OptimizerStep` averages their gradients itself, once
+    all ranks know that all have one: the wrapper would wait for those of a rank that ran out of memory."""
+    if isinstance(strategy.model, DistributedDataParallel):
+        strategy.model = strategy.lightning_module
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
