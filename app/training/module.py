@@ -33,7 +33,7 @@ from app.training.passes import Place
 from app.training.recipe import Recipe, parse_recipe
 from app.training.schedule import continue_at, scheduled
 from app.training.step import OptimizerStep
-from app.training.strategies import is_sharded, shard
+from app.training.strategies import shard
 from app.types import NoisyBatch, ProteinBatch
 
 FORMAT = 1
@@ -99,7 +99,7 @@ class CodesignModule(lightning.LightningModule):
 
     def validation_step(self, batch: ProteinBatch, batch_idx: int) -> Measured:
         """Every example's losses [B] at the fixed times, by the log's columns: see `held_out_losses`."""
-        return in_halves(partial(held_out_losses, self), batch, together=is_sharded(self))
+        return in_halves(partial(held_out_losses, self), batch, self.step.ranks)
 
     def _conditions(self, place: Place) -> bool:
         """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each

@@ -20,7 +20,7 @@ from app.training.in_halves import Measured, in_halves
 from app.training.interrupt import StopOnSignal
 from app.training.recipe import Recipe
 from app.training.run_end import is_reached
-from app.training.strategies import is_sharded, reshard
+from app.training.strategies import reshard
 from app.training.throughput import Throughput
 from app.training.trial_designs import sampled
 
@@ -123,7 +123,7 @@ class Validate(Callback):
                 if self._is_to_stop(trainer):
                     return
                 batch = trainer.strategy.batch_to_device(make())
-                for names, numbers in in_halves(partial(sampled, module, task), batch, is_sharded(module)):
+                for names, numbers in in_halves(partial(sampled, module, task), batch, module.step.ranks):
                     self.means.update(names, numbers)
 
     def _is_to_stop(self, trainer: Trainer) -> bool:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from app.training import held_out_losses as module
 from app.training.example_means import ExampleMeans
 from app.training.held_out_losses import at, columns, held_out_losses, noised, over_times
 from app.training.in_halves import in_halves
+from app.training.memory import Alone
 from tests.factories import padded, protein_batch, tiny_module
 
 TIMES = (0.2, 0.7)
@@ -117,11 +120,48 @@ def test_a_batch_that_does_not_fit_is_halved_and_an_example_that_does_not_is_lef
             raise torch.OutOfMemoryError("out of memory")
         return {"a": part.trans_1[:, 0, 0]}
 
-    found = in_halves(run, batch, together=False)
+    found = in_halves(run, batch, Alone())
     assert [name for names, _ in found for name in names] == ["chain0", "chain1", "chain2", "chain4"]
     assert torch.equal(torch.cat([numbers["a"] for _, numbers in found]), batch.trans_1[[0, 1, 2, 4], 0, 0])
-    assert sizes == [5, 2, 3, 1, 2, 1, 1] and "leaves out chain3: out of memory at 12 residues" in caplog.text
-    with pytest.raises(torch.OutOfMemoryError):
-        in_halves(run, batch, together=True)
+    assert sizes == [5, 3, 2, 1, 2, 1, 1] and "leaves out chain3: out of memory at 12 residues" in caplog.text
     with pytest.raises(ZeroDivisionError):
-        in_halves(lambda part: 1 / 0, batch, together=False)
+        in_halves(lambda part: 1 / 0, batch, Alone())
+
+
+class Pair(Alone):
+    """Of two ranks, in a thread each, that wait for each other."""
+
+    def __init__(self):
+        self.both, self.flags = threading.Barrier(2, timeout=20), []
+
+    def anyones(self, flag):
+        self.both.wait()
+        self.flags.append(flag)
+        self.both.wait()
+        found = any(self.flags)
+        if self.both.wait() == 0:
+            self.flags.clear()
+        self.both.wait()
+        return found
+
+    def attempt(self, work, device, failed):
+        made = super().attempt(work, device, failed)
+        return None if self.anyones(made is None) else made
+
+
+def test_ranks_that_wait_for_each_other_halve_together():
+    ranks, calls = Pair(), {7: 0, 2: 0}
+
+    def validate(size):
+        def run(part):
+            calls[size] += 1
+            if len(part.names) > 2:
+                raise torch.OutOfMemoryError("out of memory")
+            return {"a": part.trans_1[:, 0, 0]}
+
+        return [name for names, _ in in_halves(run, protein_batch(size=size), ranks) for name in names]
+
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(validate, (7, 2)))
+    assert found == [[f"chain{number}" for number in range(7)], ["chain0", "chain1"]]
+    assert calls[7] == calls[2] == 7, "of 7, 4, 2, 2, 3, 2, 1 examples, and of 2, 1, 1, 1, 1, 1, 1"
