@@ -52,9 +52,16 @@ class Begin(Callback):
                 f"out={self.folder.path}: the first rank resumes at step {first}, rank {trainer.global_rank} at step"
                 f" {trainer.global_step}: not all machines see the same files yet; start again, or type resume=FILE"
             )
-        self._take(trainer)
+        if failed := trainer.strategy.broadcast(self._failure(trainer)):
+            raise failed  # on all ranks, rather than have the others wait for one that has ended
 
     @rank_zero_only
+    def _failure(self, trainer: Trainer) -> UserError | None:
+        try:
+            self._take(trainer)
+        except UserError as error:
+            return error
+
     def _take(self, trainer: Trainer) -> None:
         step = trainer.global_step
         of_a_run_that_goes_on = {"train_loss": self.metrics.logged_step}
