@@ -1,0 +1,171 @@
+"""Jobs on SLURM, as Hydra's submitit launcher describes them: `hydra/launcher=submitit_slurm hydra.launcher.KEY=...`.
+
+The launcher's own way to run a job composes its config once more by Hydra's rules, and gives up waiting at the first
+job that fails. What is taken from it is what users know: its settings and their defaults, and submitit, by which they
+become a submission script, an array of jobs, and what there is to know of them. In a job every task starts `train.py`
+as a process of its own, so that Lightning finds what SLURM says of nodes, tasks and ranks.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from app.config.keys import did_you_mean, one_line
+from app.devices import DEVICE_TYPES, NVIDIA
+from app.errors import UserError
+from app.sweep import report
+from app.sweep.jobs import TRAIN, Job, Sweep
+from app.sweep.report import Standing
+from app.training.console import say
+from app.training.recipe import TrainerSettings
+
+if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+    raise UserError("hydra/launcher=submitit_slurm needs a package that is not here: pip install -e '.[slurm]'")
+
+import submitit
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from submitit.core.utils import FailedJobError, UncompletedJobError
+
+PREFIX = "hydra.launcher."
+IDLE = ("max_num_timeout", "submitit_folder")
+"""Settings of the launcher's that are settled here: runs are queued again until they are done; logs go into `out`."""
+
+
+def settings_of(typed: Sequence[str], folder: Path, trainers: Sequence[TrainerSettings]) -> dict[str, Any]:
+    """The launcher's settings: those typed, tasks and nodes as the jobs need them, and else its own defaults.
+
+    Raises UserError for keys and values that it does not have, and where jobs need different numbers of devices.
+    """
+    given = {text.partition("=")[0].removeprefix(PREFIX) for text in typed if text.startswith(PREFIX)}
+    known = [name for name in _composed([])["launcher"] if name not in ("_target_", *IDLE)]
+    for name in given - set(known):
+        if name in IDLE:
+            raise UserError(f"{PREFIX}{name} has no effect: jobs are queued again until done; logs go into out")
+        raise UserError(f"{PREFIX}{name} is unknown: {did_you_mean(name, known)}it has {', '.join(known)}")
+    composed = _composed([text for text in typed if text.startswith(PREFIX)], folder)["launcher"]
+    settings = OmegaConf.to_container(composed, resolve=True)
+    del settings["_target_"], settings["max_num_timeout"]
+    return settings | _resources(settings, given, trainers)
+
+
+def _composed(typed: Sequence[str], folder: Path = Path()) -> Any:
+    try:
+        with initialize(config_path=None, version_base="1.3"):
+            config = compose(None, ["hydra/launcher=submitit_slurm", *typed], return_hydra_config=True)
+        OmegaConf.update(config, "hydra.sweep.dir", str(folder.absolute()))
+        OmegaConf.update(config, "hydra.job.name", folder.name)
+        return config.hydra
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"hydra.launcher: {one_line(error)}") from None
+
+
+def _resources(settings: dict[str, Any], given: set[str], trainers: Sequence[TrainerSettings]) -> dict[str, Any]:
+    """Nodes and a task for each device, which is how Lightning knows a job of SLURM's; a GPU for each where it is to be
+    one and nothing else is said of GPUs."""
+    shapes = {(one.num_nodes, one.devices) for one in trainers}
+    if len(shapes) > 1:
+        raise UserError("trainer.devices, trainer.num_nodes: jobs of a sweep on SLURM take equally many")
+    ((nodes, devices),) = shapes
+    if not isinstance(devices, int) or devices < 1:
+        raise UserError(f"trainer.devices={devices}: say how many, which SLURM is asked for on each node")
+    for name, wanted, key in (("nodes", nodes, "num_nodes"), ("tasks_per_node", devices, "devices")):
+        if name in given and settings[name] != wanted:
+            raise UserError(
+                f"{PREFIX}{name}={settings[name]}, but trainer.{key}={wanted}: leave it out, SLURM starts a task for"
+                " each device"
+            )
+    wanted = {"nodes": nodes, "tasks_per_node": devices}
+    on_gpus = any(DEVICE_TYPES.get(one.accelerator) == NVIDIA for one in trainers)
+    if on_gpus and not given & {"gpus_per_node", "gpus_per_task", "gres", "additional_parameters"}:
+        wanted["gpus_per_node"] = devices
+    return wanted
+
+
+def run(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) -> int | None:
+    """Submit what is left and is not in the queue already, and wait for it; the signal that ended the waiting, which
+    leaves jobs where they are.
+
+    settings: see `settings_of`. Raises UserError where there is no SLURM, or where it refuses the jobs.
+    """
+    tasks = range(settings["nodes"] * settings["tasks_per_node"])
+    folder, before = settings["submitit_folder"], report.slurm_jobs(sweep)
+    waiting = {}
+    for job in [job for job, standing in standings.items() if standing.status is None]:
+        if (number := before.get(job.name)) and _is_queued(number):
+            waiting[job] = submitit.SlurmJob(folder, number, tasks)
+            say(f"{job.name}: in the queue already, as {number}")
+    new = [job for job, standing in standings.items() if standing.status is None and job not in waiting]
+    if new:
+        waiting |= zip(new, _submitted(new, settings), strict=True)
+        say(f"submitted {len(new)} jobs as {waiting[new[0]].job_id.partition('_')[0]}; logs in {folder}")
+    for job, queued in waiting.items():
+        standings[job] = Standing(told=f"in the queue as {queued.job_id}", slurm_job=queued.job_id)
+    report.write(sweep, standings)
+    jobs = {queued.job_id: job for job, queued in waiting.items()}
+    try:
+        for queued in submitit.helpers.as_completed(list(waiting.values()), poll_frequency=5):
+            standings[jobs[queued.job_id]] = standing = _outcome(queued)
+            report.write(sweep, standings)
+            say(f"{jobs[queued.job_id].name}: {standing.told}")
+    except KeyboardInterrupt:
+        say("no longer waiting: the jobs stay in the queue (scancel ends them)")
+        return signal.SIGINT
+    return None
+
+
+def _submitted(jobs: Sequence[Job], settings: dict[str, Any]) -> list[submitit.Job]:
+    settings = dict(settings)
+    of_every_cluster = set(OmegaConf.structured(BaseQueueConf).keys())
+    setup = [f"export PYTHONPATH={TRAIN.parent}${{PYTHONPATH:+:$PYTHONPATH}}", *(settings.pop("setup") or [])]
+    try:
+        executor = submitit.AutoExecutor(settings.pop("submitit_folder"), cluster="slurm")
+        named = {name if name in of_every_cluster else f"slurm_{name}": value for name, value in settings.items()}
+        executor.update_parameters(**named, slurm_setup=setup)
+        return executor.map_array(task, [job.arguments for job in jobs])
+    except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"hydra/launcher=submitit_slurm: SLURM does not take the jobs: {one_line(error)}") from None
+
+
+def _is_queued(number: str) -> bool:
+    """Whether SLURM still has a job to run, or runs it."""
+    command = ["squeue", "--noheader", f"--jobs={number}", "--format=%T"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return asked.returncode == 0 and bool(asked.stdout.strip())
+
+
+def _outcome(queued: submitit.Job) -> Standing:
+    """The exit status of the first rank, or what SLURM says of a job that did not come to one."""
+    try:
+        return Standing.ended(queued.results()[0], queued.job_id)
+    except (UncompletedJobError, FailedJobError):
+        return Standing(told=f"SLURM: {queued.state.lower()}", slurm_job=queued.job_id)
+
+
+def task(arguments: Sequence[str]) -> int:
+    """What each task of a job does: `train.py`, in a process of its own; its exit status.
+
+    submitit would answer the signal that comes before a time limit by queueing the job again itself, from one task,
+    while the others' ranks wait for that one: here it goes to all ranks as SIGUSR1, upon which train.py saves and has
+    the job queued again. A run that a signal ended leaves no result, so that whoever waits goes on waiting.
+    """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # inherited: SLURM may send it to every process of a step
+    process = subprocess.Popen([sys.executable, str(TRAIN), *arguments])
+    passed_on = {signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1, signal.SIGTERM: signal.SIGTERM}
+    for number, as_number in passed_on.items():
+        signal.signal(number, lambda *_, as_number=as_number: process.send_signal(as_number))
+    status = process.wait()
+    if status < 0 or status > 128:
+        sys.exit(128 - status if status < 0 else status)
+    return status

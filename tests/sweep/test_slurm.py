@@ -1,0 +1,201 @@
+"""A sweep on SLURM, of which a stand-in (`fake_slurm.py`) writes down what it is asked for, and runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserError
+from app.sweep import report, slurm
+from app.sweep.jobs import read_sweep
+from app.sweep.report import Standing
+from app.sweep.run import sweep
+from app.training.recipe import TrainerSettings
+from tests.sweep import fake_slurm
+from tests.sweep.test_sweep import STAND_IN, told
+from tests.training import runs
+
+ON_SLURM = "hydra/launcher=submitit_slurm"
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "cluster"
+    for name, value in fake_slurm.install(folder).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(fake_slurm, "HERE", folder)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+def settings(*typed: str, **trainer) -> dict:
+    made = TrainerSettings(**{"accelerator": "gpu", "devices": 1, **trainer})
+    return slurm.settings_of([ON_SLURM, *(f"hydra.launcher.{text}" for text in typed)], Path("runs/s"), [made])
+
+
+def script(monkeypatch, cluster: Path, out: Path, **settings_) -> str:
+    """The submission script for two jobs; nothing is run."""
+    monkeypatch.setattr(slurm, "_outcome", lambda queued: Standing.ended(0, queued.job_id))
+    monkeypatch.setattr(slurm.submitit.helpers, "as_completed", lambda jobs, **_: jobs)
+    (cluster / "bin" / "sbatch").write_text(
+        f'#!/bin/sh\ncp "$1" "{cluster}/script.sh"\necho Submitted batch job 4711\n'
+    )
+    asked = read_sweep(["seed=1,2", f"out={out}"])
+    standings = {job: Standing() for job in asked.jobs}
+    slurm.run(asked, standings, settings_)
+    return (cluster / "script.sh").read_text()
+
+
+def test_tasks_nodes_and_gpus_are_those_of_the_trainer():
+    found = settings("partition=gpu", devices=4, num_nodes=2)
+    assert (found["nodes"], found["tasks_per_node"], found["gpus_per_node"]) == (2, 4, 4)
+    assert found["partition"] == "gpu" and found["name"] == "s"
+    assert found["submitit_folder"] == str(Path("runs/s/.submitit/%j").absolute())
+    assert settings(accelerator="cpu")["gpus_per_node"] is None
+    assert settings("gpus_per_task=1", devices=2)["gpus_per_node"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "trainer", "said"),
+    [
+        (["partiton=gpu"], {}, "hydra.launcher.partiton is unknown: did you mean partition"),
+        (["timeout_min=long"], {}, "timeout_min"),
+        (["tasks_per_node=2"], {"devices": 4}, "tasks_per_node=2, but trainer.devices=4"),
+        (["max_num_timeout=3"], {}, "max_num_timeout has no effect"),
+        ([], {"devices": "auto"}, "trainer.devices=auto: say how many"),
+    ],
+)
+def test_bad_input_is_one_error(typed, trainer, said):
+    with pytest.raises(UserError, match=r"^[^\n]*$") as refused:
+        settings(*typed, **trainer)
+    assert said in str(refused.value)
+
+
+def test_jobs_of_one_sweep_are_of_one_size():
+    sizes = [TrainerSettings(devices=count) for count in (1, 2)]
+    with pytest.raises(UserError, match="equally many"):
+        slurm.settings_of([ON_SLURM], Path("s"), sizes)
+
+
+def test_the_submission_script(cluster, tmp_path, monkeypatch):
+    out = tmp_path / "s"
+    typed = ["partition=gpu", "timeout_min=90", "mem_gb=32", "setup=['module load cuda']", "signal_delay_s=200"]
+    asked = slurm.settings_of(
+        [f"hydra.launcher.{text}" for text in typed], out, [TrainerSettings(accelerator="gpu", devices=2, num_nodes=3)]
+    )
+    text = script(monkeypatch, cluster, out, **asked)
+    assert subprocess.run(["bash", "-n", cluster / "script.sh"], check=False).returncode == 0
+    for line in (
+        "--array=0-1%2", "--partition=gpu", "--time=90", "--mem=32GB", "--nodes=3", "--ntasks-per-node=2",
+        "--gpus-per-node=2", "--signal=USR2@200", "--job-name=s", "--open-mode=append",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}\n" in text
+    assert "\nmodule load cuda\n" in text
+    (command,) = (line for line in text.splitlines() if line.startswith("srun "))
+    assert f"{sys.executable} -u -m submitit.core._submit {out}/.submitit/%j" in command
+
+
+def test_a_refusal_of_slurms_is_told(cluster, tmp_path, monkeypatch):
+    (cluster / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
+    asked = read_sweep(["seed=1,2", f"out={tmp_path / 's'}"])
+    with pytest.raises(UserError, match="does not take the jobs.*invalid partition"):
+        slurm.run(asked, {job: Standing() for job in asked.jobs}, settings())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="srun"):
+        slurm.run(asked, {job: Standing() for job in asked.jobs}, settings())
+
+
+def test_jobs_in_the_queue_are_not_submitted_twice(cluster, tmp_path, monkeypatch):
+    asked = read_sweep(["seed=1,2,3", f"out={tmp_path / 's'}"])
+    standings = {job: Standing() for job in asked.jobs}
+    standings[asked.jobs[0]] = Standing(told="in the queue", slurm_job="17_0")
+    standings[asked.jobs[1]] = Standing(told="in the queue", slurm_job="17_1")
+    report.write(asked, standings)
+    fake_slurm.state("17_0", "RUNNING")
+    fake_slurm.state("17_1", "FAILED")
+    submitted = []
+    monkeypatch.setattr(slurm, "_outcome", lambda queued: Standing.ended(0, queued.job_id))
+    monkeypatch.setattr(slurm.submitit.helpers, "as_completed", lambda jobs, **_: jobs)
+
+    def submit(jobs, settings):
+        submitted.extend(job.name for job in jobs)
+        return [slurm.submitit.SlurmJob("x", f"18_{n}") for n, _ in enumerate(jobs)]
+
+    monkeypatch.setattr(slurm, "_submitted", submit)
+    slurm.run(asked, standings, settings())
+    assert submitted == ["seed-2", "seed-3"]
+    assert [standing.slurm_job for standing in standings.values()] == ["17_0", "18_0", "18_1"]
+
+
+def test_ctrl_c_leaves_the_jobs_in_the_queue(cluster, tmp_path, monkeypatch):
+    def interrupted(jobs, **_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm.submitit.helpers, "as_completed", interrupted)
+    monkeypatch.setattr(slurm, "_submitted", lambda jobs, _: [slurm.submitit.SlurmJob("x", "18_0") for _ in jobs])
+    asked = read_sweep(["seed=1,2", f"out={tmp_path / 's'}"])
+    standings = {job: Standing() for job in asked.jobs}
+    assert slurm.run(asked, standings, settings()) == signal.SIGINT
+    assert set(told(tmp_path / "s").values()) == {"in the queue as 18_0"}
+
+
+TASK = """
+import sys
+from pathlib import Path
+from app.sweep import slurm
+slurm.TRAIN = Path(sys.argv[1])
+print("result", slurm.task(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"), [(signal.SIGUSR2, "SIGUSR1"), (signal.SIGUSR1, "SIGUSR1"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_task_passes_signals_on_and_has_no_result_then(tmp_path, sent, arrives):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", TASK, str(STAND_IN), f"out={out}", "name=waits"]
+    process = subprocess.Popen(command, env=runs.one_thread(), stdout=subprocess.PIPE, text=True)
+    while not (out / "waiting").exists():
+        time.sleep(0.01)
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=30)
+    assert (out / "signal").read_text() == arrives
+    assert process.returncode == 128 + signal.Signals[arrives] and "result" not in said
+
+
+def test_a_tasks_result_is_the_runs_exit_status(tmp_path):
+    command = [sys.executable, "-c", TASK, str(STAND_IN), f"out={tmp_path}", "seed=2"]
+    done = subprocess.run(command, env=runs.one_thread(), capture_output=True, text=True, check=True)
+    assert done.stdout == "result 2\n"
+
+
+@pytest.mark.slow
+def test_two_ranks_train_are_queued_again_and_end(cluster, tmp_path, capsys):
+    """Submitted, started by srun as two tasks, which Lightning takes for ranks; told that the time is up in the midst of
+    training; queued again by train.py, and ended."""
+    out = tmp_path / "s"
+    made = runs.arguments(tmp_path, "seed=1,2", "trainer.max_steps=40", "trainer.checkpoint_every=3")
+
+    def time_is_up():
+        while not (out / "seed-1" / "checkpoints" / "last.ckpt").exists():
+            time.sleep(0.01)
+        for process in (cluster / "4711_0.tasks").read_text().split():
+            os.kill(int(process), signal.SIGUSR2)
+
+    threading.Thread(target=time_is_up, daemon=True).start()
+    spread = ["trainer.strategy=ddp", "trainer.devices=2"]
+    assert sweep(["--multirun", ON_SLURM, "hydra.launcher.partition=cpu", *made, *spread, f"out={out}"]) == 0
+    assert told(out) == {"seed-1": "done", "seed-2": "done"}
+    assert runs.checkpoint(out / "seed-1")["global_step"] == runs.checkpoint(out / "seed-2")["global_step"] == 40
+    calls = (cluster / "calls").read_text().splitlines()
+    assert calls.count("scontrol requeue 4711_0") == 1 and sum(call.startswith("sbatch") for call in calls) == 1
+    log = (out / "seed-1" / "train.log").read_text()
+    assert "the job is queued again" in log and "resuming" in log and "interrupted" in log
+    assert len(runs.rows(out / "seed-1")) == 4
