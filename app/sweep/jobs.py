@@ -12,10 +12,8 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from app.config.overrides import RECIPES, is_path, options
+from app.config.overrides import is_path, options
 from app.errors import UserError
-
-TRAIN = RECIPES.parent / "train.py"
 
 _LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
 _UNSAFE = re.compile(r"[^\w.+-]+")

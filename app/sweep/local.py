@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from app.sweep.jobs import TRAIN, Job
+from app.sweep.jobs import Job
+from app.sweep.task import TRAIN
 from app.training.interrupt import SIGNALS
 
 

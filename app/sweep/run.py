@@ -30,8 +30,10 @@ def sweep(arguments: Sequence[str]) -> int:
     checked = {job: check(job) for job in asked.jobs}
     standings = {job: Standing.ended(0) if done else Standing() for job, (_, done) in checked.items()}
     if on_slurm:
-        from app.sweep import slurm  # which needs submitit
-
+        try:
+            from app.sweep import slurm
+        except ModuleNotFoundError as error:
+            raise UserError(f"{LAUNCHER}{SLURM}: {error.name} is not installed: pip install -e '.[slurm]'") from None
         trainers = [trainer for trainer, _ in checked.values()]
         settings = slurm.settings_of(asked.launcher, asked.folder, trainers)
     done = sum(done for _, done in checked.values())

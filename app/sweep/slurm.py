@@ -3,37 +3,32 @@
 The launcher's own way to run a job composes its config once more by Hydra's rules, and gives up waiting at the first
 job that fails. What is taken from it is what users know: its settings and their defaults, and submitit, by which they
 become a submission script, an array of jobs, and what there is to know of them. In a job every task starts `train.py`
-as a process of its own, so that Lightning finds what SLURM says of nodes, tasks and ranks.
+(`task.py`), so that Lightning finds what SLURM says of nodes, tasks and ranks.
 """
 
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import submitit
 from hydra import compose, initialize
 from hydra.errors import HydraException
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from app.config.keys import did_you_mean, one_line
 from app.devices import DEVICE_TYPES, NVIDIA
 from app.errors import UserError
 from app.sweep import report
-from app.sweep.jobs import TRAIN, Job, Sweep
+from app.sweep.jobs import Job, Sweep
 from app.sweep.report import Standing
+from app.sweep.task import TRAIN, task
 from app.training.console import say
 from app.training.recipe import TrainerSettings
-
-if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-    raise UserError("hydra/launcher=submitit_slurm needs a package that is not here: pip install -e '.[slurm]'")
-
-import submitit
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-from submitit.core.utils import FailedJobError, UncompletedJobError
 
 PREFIX = "hydra.launcher."
 IDLE = ("max_num_timeout", "submitit_folder")
@@ -151,21 +146,3 @@ def _outcome(queued: submitit.Job) -> Standing:
         return Standing.ended(queued.results()[0], queued.job_id)
     except (UncompletedJobError, FailedJobError):
         return Standing(told=f"SLURM: {queued.state.lower()}", slurm_job=queued.job_id)
-
-
-def task(arguments: Sequence[str]) -> int:
-    """What each task of a job does: `train.py`, in a process of its own; its exit status.
-
-    submitit would answer the signal that comes before a time limit by queueing the job again itself, from one task,
-    while the others' ranks wait for that one: here it goes to all ranks as SIGUSR1, upon which train.py saves and has
-    the job queued again. A run that a signal ended leaves no result, so that whoever waits goes on waiting.
-    """
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # inherited: SLURM may send it to every process of a step
-    process = subprocess.Popen([sys.executable, str(TRAIN), *arguments])
-    passed_on = {signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR1, signal.SIGTERM: signal.SIGTERM}
-    for number, as_number in passed_on.items():
-        signal.signal(number, lambda *_, as_number=as_number: process.send_signal(as_number))
-    status = process.wait()
-    if status < 0 or status > 128:
-        sys.exit(128 - status if status < 0 else status)
-    return status
