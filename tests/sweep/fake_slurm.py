@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(os.environ.get("FAKE_SLURM", "."))
-JOB = "4711"
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -22,7 +21,8 @@ def install(folder: Path) -> dict[str, str]:
         command = folder / "bin" / name
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" {name} "$@"\n')
         command.chmod(0o755)
-    return {"FAKE_SLURM": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    number = str(10_000 + os.getpid() % 9_000)  # Lightning derives a port from it
+    return {"FAKE_JOB": number, "FAKE_SLURM": str(folder), "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
 
 
 def flag(script: str, name: str) -> str | None:
@@ -40,15 +40,15 @@ def state(job: str, now: str | None = None) -> str:
 def sbatch(path: str) -> None:
     script = Path(path).read_text()
     (HERE / "script.sh").write_text(script)
-    array = flag(script, "array")
-    jobs = [f"{JOB}_{n}" for n in range(int(array.split("%")[0].split("-")[1]) + 1)] if array else [JOB]
+    number, array = os.environ["FAKE_JOB"], flag(script, "array")
+    jobs = [f"{number}_{n}" for n in range(int(array.split("%")[0].split("-")[1]) + 1)] if array else [number]
     for job in jobs:
         state(job, "PENDING")
     command = [sys.executable, __file__, "run", str(HERE / "script.sh"), *jobs]
     with (HERE / "log").open("w") as log:
         streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
         subprocess.Popen(command, start_new_session=True, **streams)
-    print(f"Submitted batch job {JOB}")
+    print(f"Submitted batch job {number}")
 
 
 def run(path: str, *jobs: str) -> None:

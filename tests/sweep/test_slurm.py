@@ -189,13 +189,13 @@ def test_a_tasks_result_is_the_runs_exit_status(tmp_path):
 def test_two_ranks_train_are_queued_again_and_end(cluster, tmp_path, capsys):
     """Submitted; started by srun as two tasks, which Lightning takes for ranks; told in mid-run that the time is up;
     queued again by train.py, and ended."""
-    out = tmp_path / "s"
+    out, number = tmp_path / "s", os.environ["FAKE_JOB"]
     made = runs.arguments(tmp_path, "seed=1,2", "trainer.max_steps=30", "trainer.checkpoint_every=3")
 
     def time_is_up():
         while not (out / "seed-1" / "checkpoints" / "last.ckpt").exists():
             time.sleep(0.01)
-        for process in (cluster / "4711_0.tasks").read_text().split():
+        for process in (cluster / f"{number}_0.tasks").read_text().split():
             os.kill(int(process), signal.SIGUSR2)
 
     threading.Thread(target=time_is_up, daemon=True).start()
@@ -204,7 +204,7 @@ def test_two_ranks_train_are_queued_again_and_end(cluster, tmp_path, capsys):
     assert told(out) == {"seed-1": "done", "seed-2": "done"}
     assert runs.checkpoint(out / "seed-1")["global_step"] == runs.checkpoint(out / "seed-2")["global_step"] == 30
     calls = (cluster / "calls").read_text().splitlines()
-    assert calls.count("scontrol requeue 4711_0") == 1 and sum(call.startswith("sbatch") for call in calls) == 1
+    assert calls.count(f"scontrol requeue {number}_0") == 1 and sum(call.startswith("sbatch") for call in calls) == 1
     log = (out / "seed-1" / "train.log").read_text()
     assert "the job is queued again" in log and "resuming" in log and "interrupted" in log
     assert len(runs.rows(out / "seed-1")) == 3
