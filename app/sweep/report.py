@@ -21,7 +21,7 @@ class Standing:
 
     status: int | None = None
     told: str = "not begun"
-    slurm_job: str | None = None  # the last that it was submitted as
+    slurm_job: str | None = None  # what it was last submitted as
 
     @classmethod
     def ended(cls, status: int, slurm_job: str | None = None) -> "Standing":

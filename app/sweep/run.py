@@ -28,7 +28,11 @@ def sweep(arguments: Sequence[str]) -> int:
     on_slurm = _is_for_slurm(asked.launcher)
     _refuse_ranks()
     checked = {job: check(job) for job in asked.jobs}
-    standings = {job: Standing.ended(0) if done else Standing() for job, (_, done) in checked.items()}
+    before = report.slurm_jobs(asked)
+    standings = {
+        job: Standing.ended(0) if done else Standing(slurm_job=before.get(job.name))
+        for job, (_, done) in checked.items()
+    }
     if on_slurm:
         try:
             from app.sweep import slurm

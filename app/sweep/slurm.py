@@ -92,13 +92,13 @@ def run(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) 
     settings: see `settings_of`. Raises UserError where there is no SLURM, or where it refuses the jobs.
     """
     tasks = range(settings["nodes"] * settings["tasks_per_node"])
-    folder, before = settings["submitit_folder"], report.slurm_jobs(sweep)
-    waiting = {}
-    for job in [job for job, standing in standings.items() if standing.status is None]:
-        if (number := before.get(job.name)) and _is_queued(number):
-            waiting[job] = submitit.SlurmJob(folder, number, tasks)
-            say(f"{job.name}: in the queue already, as {number}")
-    new = [job for job, standing in standings.items() if standing.status is None and job not in waiting]
+    folder, waiting, new = settings["submitit_folder"], {}, []
+    for job, standing in standings.items():
+        if standing.status is None and standing.slurm_job and _is_queued(standing.slurm_job):
+            waiting[job] = submitit.SlurmJob(folder, standing.slurm_job, tasks)
+            say(f"{job.name}: in the queue already, as {standing.slurm_job}")
+        elif standing.status is None:
+            new.append(job)
     if new:
         waiting |= zip(new, _submitted(new, settings), strict=True)
         say(f"submitted {len(new)} jobs as {waiting[new[0]].job_id.partition('_')[0]}; logs in {folder}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
-from app.sweep import report, slurm
+from app.sweep import slurm
 from app.sweep.jobs import read_sweep
 from app.sweep.report import Standing
 from app.sweep.run import sweep
@@ -120,38 +120,35 @@ def test_a_refusal_of_slurms_is_told(cluster, tmp_path, monkeypatch):
         slurm.run(asked, {job: Standing() for job in asked.jobs}, settings())
 
 
-def test_jobs_in_the_queue_are_not_submitted_twice(cluster, tmp_path, monkeypatch):
-    asked = read_sweep(["seed=1,2,3", f"out={tmp_path / 's'}"])
-    standings = {job: Standing() for job in asked.jobs}
-    standings[asked.jobs[0]] = Standing(told="in the queue", slurm_job="17_0")
-    standings[asked.jobs[1]] = Standing(told="in the queue", slurm_job="17_1")
-    report.write(asked, standings)
-    fake_slurm.state("17_0", "RUNNING")
-    fake_slurm.state("17_1", "FAILED")
-    submitted = []
-    monkeypatch.setattr(slurm, "_outcome", lambda queued: Standing.ended(0, queued.job_id))
-    monkeypatch.setattr(slurm.submitit.helpers, "as_completed", lambda jobs, **_: jobs)
+@pytest.fixture
+def submitted(monkeypatch) -> list[list[str]]:
+    """The jobs of each submission, which the queue then has; waiting for them is given up."""
+    calls: list[list[str]] = []
 
     def submit(jobs, settings):
-        submitted.extend(job.name for job in jobs)
-        return [slurm.submitit.SlurmJob("x", f"18_{n}") for n, _ in enumerate(jobs)]
+        calls.append([job.name for job in jobs])
+        numbers = [f"{16 + len(calls)}_{index}" for index, _ in enumerate(jobs)]
+        for number in numbers:
+            fake_slurm.state(number, "PENDING")
+        return [slurm.submitit.SlurmJob("x", number) for number in numbers]
 
-    monkeypatch.setattr(slurm, "_submitted", submit)
-    slurm.run(asked, standings, settings())
-    assert submitted == ["seed-2", "seed-3"]
-    assert [standing.slurm_job for standing in standings.values()] == ["17_0", "18_0", "18_1"]
-
-
-def test_ctrl_c_leaves_the_jobs_in_the_queue(cluster, tmp_path, monkeypatch):
     def interrupted(jobs, **_):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(slurm, "_submitted", submit)
     monkeypatch.setattr(slurm.submitit.helpers, "as_completed", interrupted)
-    monkeypatch.setattr(slurm, "_submitted", lambda jobs, _: [slurm.submitit.SlurmJob("x", "18_0") for _ in jobs])
-    asked = read_sweep(["seed=1,2", f"out={tmp_path / 's'}"])
-    standings = {job: Standing() for job in asked.jobs}
-    assert slurm.run(asked, standings, settings()) == signal.SIGINT
-    assert set(told(tmp_path / "s").values()) == {"in the queue as 18_0"}
+    return calls
+
+
+def test_ctrl_c_leaves_jobs_in_the_queue_and_none_is_submitted_twice(cluster, tmp_path, submitted, capsys):
+    command = ["-m", ON_SLURM, "recipe=tiny", "trainer.max_steps=1", f"out={tmp_path / 's'}"]
+    assert sweep([*command, "seed=1,2"]) == 128 + signal.SIGINT
+    assert told(tmp_path / "s") == {"seed-1": "in the queue as 17_0", "seed-2": "in the queue as 17_1"}
+    fake_slurm.state("17_1", "FAILED")
+    assert sweep([*command, "seed=1,2,3"]) == 128 + signal.SIGINT
+    assert submitted == [["seed-1", "seed-2"], ["seed-2", "seed-3"]]
+    assert list(told(tmp_path / "s").values()) == [f"in the queue as {number}" for number in ("17_0", "18_0", "18_1")]
+    assert "the jobs stay in the queue" in capsys.readouterr().out
 
 
 TASK = """
