@@ -44,8 +44,12 @@ def record_of(sweep: Sweep) -> Path:
 
 
 def write(sweep: Sweep, standings: Mapping[Job, Standing]) -> None:
-    """sweep.json: of each job what is swept, how it stands, its `best` and its folder."""
-    jobs = [
+    """sweep.json: of each job what is swept, how it stands, its `best` and its folder.
+
+    Jobs of earlier commands stay in it.
+    """
+    names = {job.name for job in standings}
+    jobs = [entry for entry in _recorded(sweep) if entry["job"] not in names] + [
         {"job": job.name, "overrides": list(job.swept), "status": standing.status, "told": standing.told}
         | {"best": best_of(job), "folder": str(job.folder), "slurm_job": standing.slurm_job}
         for job, standing in standings.items()
@@ -57,11 +61,16 @@ def write(sweep: Sweep, standings: Mapping[Job, Standing]) -> None:
 
 def slurm_jobs(sweep: Sweep) -> dict[str, str]:
     """What each job was last submitted as, by its name, from sweep.json where there is one."""
+    return {entry["job"]: entry["slurm_job"] for entry in _recorded(sweep) if entry["slurm_job"]}
+
+
+def _recorded(sweep: Sweep) -> list[dict[str, Any]]:
+    """The entries of sweep.json; none where there is no such file, nor in one that is not of a sweep."""
     try:
-        jobs = json.loads(record_of(sweep).read_text())["jobs"]
-        return {job["job"]: job["slurm_job"] for job in jobs if job["slurm_job"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        entries = json.loads(record_of(sweep).read_text())["jobs"]
+        return [entry for entry in entries if {"job", "slurm_job"} <= entry.keys()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def best_of(job: Job) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ def sweep(arguments: Sequence[str]) -> int:
     asked = read_sweep([text for text in arguments if text not in FLAGS])
     on_slurm = _is_for_slurm(asked.launcher)
     _refuse_ranks()
-    checked = {job: check(job) for job in asked.jobs}
+    checked = check(asked.jobs)
     before = report.slurm_jobs(asked)
     standings = {
         job: Standing.ended(0) if done else Standing(slurm_job=before.get(job.name))

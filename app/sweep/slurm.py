@@ -6,6 +6,7 @@ become a submission script, an array of jobs, and what there is to know of them.
 (`task.py`), so that Lightning finds what SLURM says of nodes, tasks and ranks.
 """
 
+import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -120,7 +121,9 @@ def run(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) 
 def _submitted(jobs: Sequence[Job], settings: dict[str, Any]) -> list[submitit.Job]:
     settings = dict(settings)
     of_every_cluster = set(OmegaConf.structured(BaseQueueConf).keys())
-    setup = [f"export PYTHONPATH={TRAIN.parent}${{PYTHONPATH:+:$PYTHONPATH}}", *(settings.pop("setup") or [])]
+    path = f"export PYTHONPATH={shlex.quote(str(TRAIN.parent))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    setup = [path, *(settings.pop("setup") or [])]
+    settings["additional_parameters"] = {"requeue": True} | settings["additional_parameters"]
     try:
         executor = submitit.AutoExecutor(settings.pop("submitit_folder"), cluster="slurm")
         named = {name if name in of_every_cluster else f"slurm_{name}": value for name, value in settings.items()}

@@ -102,7 +102,7 @@ def test_the_submission_script(cluster, tmp_path, monkeypatch):
     assert subprocess.run(["bash", "-n", cluster / "script.sh"], check=False).returncode == 0
     for line in (
         "--array=0-1%2", "--partition=gpu", "--time=90", "--mem=32GB", "--nodes=3", "--ntasks-per-node=2",
-        "--gpus-per-node=2", "--signal=USR2@200", "--job-name=s", "--open-mode=append",
+        "--gpus-per-node=2", "--signal=USR2@200", "--job-name=s", "--open-mode=append", "--requeue",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in text
     assert "\nmodule load cuda\n" in text

@@ -63,7 +63,8 @@ def test_a_job_that_fails_stops_no_other(tmp_path, stand_in, capsys):
 def test_a_folder_may_have_any_name(tmp_path, stand_in):
     out = tmp_path / "a b=[1]"
     assert begin(out, "seed=0,1") == 1
-    assert started(out) == {"seed-0", "seed-1"}
+    assert begin(out, "seed=0,2") == 1
+    assert told(out) == {"seed-0": "done", "seed-1": "failed (1)", "seed-2": "failed (2)"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
