@@ -43,6 +43,11 @@ def choose(name: str = "auto", key: str = "device") -> torch.device:
     return torch.device(name)
 
 
+def how_many(device: str) -> int:
+    """Devices of that type here; of a CPU, one."""
+    return torch.cuda.device_count() if device == NVIDIA else int(device == CPU or torch.backends.mps.is_available())
+
+
 def memory_of(device: str) -> int | None:
     """Bytes of memory of a device of that type, or None where there is none here; of a CPU all that the system has, or
     lets a container have; of a Mac's GPU what the system recommends at most."""

@@ -23,7 +23,7 @@ LAYERS = [
     {"losses", "sampling", "evaluation"},
     {"estimate"},
     {"training"},
-    {"bench", "legacy"},
+    {"bench", "legacy", "sweep"},
     {"cli"},
     {"__main__", "train", "infer"},  # train.py and infer.py at the top among them
 ]

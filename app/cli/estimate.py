@@ -42,6 +42,9 @@ def estimate(
     NVIDIA GPU 1 GB. max_batch (at this length) and max_length (one chain a batch) are of training, leave room for
     that, and are found to within 3 % of the memory.
 
+    With trainer=ddp|fsdp and trainer.devices=N (trainer.num_nodes=M) all of it is of each device, batch and length
+    too; memory in sampling is that of one device alone, on which designs are made.
+
     Kernels are those that the recipe names, or what auto takes here; for a GPU that is not here, plain PyTorch's.
     A compiler's work is not seen: with compile=true it takes less.
     """

@@ -23,11 +23,13 @@ class Estimate:
     precision: str
     length: int
     batch: int
+    devices: int  # that train together; what follows is of each of them
+    strategy: str | None  # ddp or fsdp
     parameters: int  # a language model's left out
     flops_forward: float  # a forward pass in inference
     flops_train: float  # forward and backward pass of a training step, what is recomputed included
     memory_train_mb: float
-    memory_sample_mb: float
+    memory_sample_mb: float  # on one device
     max_batch: int | None  # trained at this length; None where the device's memory is not known
     max_length: int | None  # trained with one example a batch
     batch_by_loader: int  # what data.loader makes of examples of this length
@@ -40,7 +42,7 @@ class Estimate:
         parts = {name.replace("_", " "): in_megabytes(mb) for name, mb in self.memory_parts_mb.items() if mb}
         said = [
             f"{self.recipe}: {self.parameters / 1e6:.2f} million parameters",
-            f"batch of {self.batch} x {self.length} residues on {self.device} in {self.precision}",
+            f"batch of {self.batch} x {self.length} residues on {self._where()} in {self.precision}",
             f"a forward pass {in_flops(self.flops_forward)}, a training step {in_flops(self.flops_train)}",
             f"memory in training {in_megabytes(self.memory_train_mb)}: "
             + ", ".join(f"{name} {size}" for name, size in parts.items()),
@@ -65,6 +67,9 @@ class Estimate:
             said.append(f"kernels: {', '.join(took)}")
         return said
 
+    def _where(self) -> str:
+        return f"each of {self.devices} {self.device} by {self.strategy}" if self.strategy else self.device
+
 
 def room(device: str, memory: int) -> float:
     """Bytes of a device's memory that a model and its batches can have."""
@@ -77,6 +82,8 @@ def estimate(
     recipe: str,
     device: str,
     precision: str,
+    devices: int,
+    strategy: str | None,
     length: int,
     batch: int,
     batch_by_loader: int,
@@ -88,7 +95,7 @@ def estimate(
     if memory is not None:
         most, longest = _fitting(needs, room(device, memory), length, {(batch, length): training.peak})
     parts = {"weights": needs.weights, "moving_average": needs.average, "optimizer": needs.optimizer}
-    parts["language_model"] = needs.language
+    parts |= {"language_model": needs.language, "exchange_between_devices": needs.exchange}
     parts["activations_and_gradients"] = training.peak - needs.resident
     return Estimate(
         recipe=recipe,
@@ -96,6 +103,8 @@ def estimate(
         precision=precision,
         length=length,
         batch=batch,
+        devices=devices,
+        strategy=strategy,
         parameters=needs.parameters,
         flops_forward=sampling.flops,
         flops_train=training.flops,

@@ -12,6 +12,7 @@ from app.chem.residues import NUM_TOKENS
 from app.devices import NVIDIA, as_if
 from app.estimate.autocast import Autocast
 from app.estimate.outline import Traced
+from app.estimate.spread import ALONE, Spread, bytes_of
 from app.estimate.trace import Trace, backward
 from app.model.codesign import CodesignModel
 from app.ops import outline, select
@@ -51,77 +52,100 @@ class Needs:
         half: bool,
         accumulates: bool,
         averages: bool = False,
+        spread: Spread = ALONE,
     ):
         """make: the model. loss: what it is trained by, a number. device: its type. half: under autocast to bfloat16.
         accumulates: gradients of earlier batches are there already in the forward pass. averages: a moving average of
-        the weights is kept in float32.
+        the weights is kept in float32. spread: over how many devices; what is told is of each of them.
 
         Raises UserError for what does not make a model.
         """
         self._loss = loss
         self._device, self._kernels, self._half, self._accumulates = device, kernels, half, accumulates
-        self._trace, self._autocast = Trace(), Autocast(device)
+        self.spread, self._trace, self._autocast = spread, Trace(), Autocast(device)
         with self._tracing():
             self.model = make()
         weights = [x for x in self.model.parameters() if x.requires_grad]
         self.parameters = sum(x.numel() for x in self.model.parameters())
-        self.weights = self._trace.bytes
-        self.optimizer = MOMENTS * sum(x.numel() * x.element_size() for x in weights)
-        self.average = torch.float32.itemsize * self.parameters if averages else 0
+        own = [spread.own(x) * x.element_size() for x in weights]
+        self._whole = self._trace.bytes
+        self.weights = self._whole - bytes_of(weights) + sum(own)
+        self.optimizer = MOMENTS * sum(own)
+        self.average = torch.float32.itemsize * sum(map(spread.own, self.model.parameters())) if averages else 0
+        self.exchange = spread.exchange(self.model)
         self.language = 0
         if self.model.esm is not None:
             with self._tracing():
                 self.model.esm.language.outline(device)
-            self.language = self._trace.bytes - self.weights
+            self.language = self._trace.bytes - self._whole
         # In its step AdamW works out one more number of each weight: on a GPU of all at once, elsewhere one by one.
         # Weights and moments are copied before, so that a step which fails can be taken back.
-        sizes = [x.numel() * x.element_size() for x in weights]
-        self._stepping = sum(sizes) + (sum(sizes) if device == NVIDIA else max(sizes, default=0))
-        self._stepping += sum(sizes) + self.optimizer
+        self._stepping = sum(own) + (sum(own) if device == NVIDIA else max(own, default=0))
+        self._stepping += sum(own) + self.optimizer + spread.averaging(weights)
         self.backends: dict[str, list[str]] = {}
 
     @property
     def resident(self) -> int:
-        """Bytes that training holds whatever the batch: weights, their average, AdamW's moments, the language model."""
-        return self.weights + self.average + self.optimizer + self.language
+        """Bytes that training holds whatever the batch: weights, their average, AdamW's moments, the language model,
+        what devices exchange."""
+        return self.weights + self.average + self.optimizer + self.language + self.exchange
 
     def sampling(self, size: int, length: int) -> Need:
-        """One forward pass in inference, after what sampling makes of a batch once for all its steps."""
+        """One forward pass in inference, on one device, after what sampling makes of a batch once for all its steps."""
         with self._tracing(), torch.no_grad():
             self.model.eval()
             batch = self._batch(size, length)
             self._trace.restart()
             with self._autocast.forward(enabled=self._half):
                 self.model(batch, self.model.fixed(batch))
-            return self._need(base=self.weights + self.language)
+            return self._need()
 
     def training(self, size: int, length: int) -> Need:
         """Forward and backward pass of a training step, and the optimizer's step, which takes more where a batch is
         small."""
         passes = self.passes(size, length)
-        peak = max(passes.peak + self.average + self.optimizer, self.resident + self._stepping)
+        beside = self.resident - self._whole - self.language
+        peak = max(passes.peak + beside, self.resident + self._stepping)
         return Need(passes.flops, peak)
 
     def passes(self, size: int, length: int) -> Need:
-        """Forward and backward pass beside the weights; what checkpointing does again counts as done. The pass without
-        gradients that some steps begin with, for self-conditioning, takes less memory; its FLOPs do not count.
+        """Forward and backward pass beside whole weights; what checkpointing does again counts as done. The pass
+        without gradients that some steps begin with, for self-conditioning, takes less memory; its FLOPs do not count.
         """
         with self._tracing():
             self.model.train()
             batch = self._batch(size, length)
-            earlier = [torch.empty_like(weight) for weight in self.model.parameters() if self._accumulates]
-            self._trace.restart()
-            with self._autocast.forward(enabled=self._half):
-                loss = self._loss(self.model(batch), batch)
-            backward([loss], [torch.ones_like(loss)])
-            need = self._need(base=self.weights + self.language)
-            del loss, earlier
-            for weight in self.model.parameters():
-                weight.grad = None
+            with self._gradients():
+                self._trace.restart()
+                with self._autocast.forward(enabled=self._half):
+                    loss = self._loss(self.model(batch), batch)
+                backward([loss], [torch.ones_like(loss)])
+                need = self._need()
+                del loss
             return need
 
-    def _need(self, base: int) -> Need:
-        """Of what was traced since the last restart. base: bytes that were there all the time."""
+    @contextmanager
+    def _gradients(self) -> Iterator[None]:
+        """Those of earlier batches lie aside; of shards each new one comes whole, and a device keeps its part of it."""
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        kept = [weight.new_empty(self.spread.own(weight)) for weight in weights if self._accumulates]
+
+        def keep(weight: Tensor) -> None:
+            kept.append(weight.new_empty(self.spread.own(weight)))
+            weight.grad = None
+
+        hooks = [weight.register_post_accumulate_grad_hook(keep) for weight in weights] if self.spread.shards else []
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for weight in weights:
+                weight.grad = None
+
+    def _need(self) -> Need:
+        """Of what was traced since the last restart, whole weights and the language model included."""
+        base = self._whole + self.language
         for choice in select.choices():
             served = self.backends.setdefault(choice.operation, [])
             if choice.backend not in served:

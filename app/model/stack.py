@@ -3,7 +3,7 @@
 The trunk is one; the ESM combiner and the sequence head refine with one.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -228,6 +228,14 @@ class Layers(nn.ModuleList):
             for layer in self:
                 state = _recomputed(layer, state) if self.recomputes and torch.is_grad_enabled() else layer(state)
         return state
+
+
+def single_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of all stacks in a model that are no stacks themselves: what `fully_shard` gathers one at a time."""
+    for layers in list(model.modules()):
+        for layer in layers if isinstance(layers, Layers) else ():
+            if not isinstance(layer, Stack):
+                yield layer
 
 
 def _layer(planned: tuple[str, BlockSettings] | Plan, checkpoint: Checkpoint) -> nn.Module:

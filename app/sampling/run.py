@@ -176,7 +176,8 @@ def _keep(design: Design, trajectory: Trajectory, results: Results, display: Dis
 
 def _fail(design: Design, error: Exception, results: Results, display: Display) -> None:
     if is_out_of_memory(error):
-        told = f"out of memory at {design.length} residues: use a device with more, or a shorter design"
+        told = f"out of memory at {design.length} residues: use a device with more, or a shorter design;"
+        told += f" python -m app estimate recipe=NAME length={design.length} tells what it takes"
     elif isinstance(error, UserError):
         told = one_line(error)
     elif isinstance(error, OSError):

@@ -9,27 +9,40 @@ from app.config.keys import one_line
 from app.config.validate import parse
 from app.data.batching import LengthBatchSampler
 from app.data.loader_settings import LoaderSettings
-from app.devices import NVIDIA, memory_of
+from app.devices import NVIDIA, how_many, memory_of
+from app.errors import UserError
 from app.estimate.estimate import MEGABYTE, Estimate, estimate, in_flops, in_megabytes, room
 from app.estimate.needs import Needs
+from app.estimate.spread import Spread
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
-from app.training.recipe import Recipe
+from app.training.recipe import Recipe, TrainerSettings
+from app.training.strategies import FSDP
 from app.types import NoisyBatch, Prediction
 
 MIXED = "bf16-mixed"
 
 
 def needs_of(recipe: Recipe, device: str) -> Needs:
-    """device: its type. Raises UserError for a recipe that makes no model."""
+    """device: its type. Raises UserError for a recipe that makes no model, and as `spread_of`."""
     half, accumulates = recipe.trainer.precision == MIXED, recipe.trainer.accumulate > 1
 
     def loss(prediction: Prediction, batch: NoisyBatch) -> Tensor:
         return losses(prediction, batch, recipe.loss, recipe.flow.half_turn)["train_loss"].mean()
 
-    averages = recipe.ema.decay is not None
+    averages, spread = recipe.ema.decay is not None, spread_of(recipe.trainer, device)
     make = partial(CodesignModel, recipe.model)
-    return Needs(make, loss, device, recipe.kernels, half=half, accumulates=accumulates, averages=averages)
+    return Needs(
+        make, loss, device, recipe.kernels, half=half, accumulates=accumulates, averages=averages, spread=spread
+    )
+
+
+def spread_of(trainer: TrainerSettings, device: str) -> Spread:
+    """Over how many devices of a type a run is spread. Raises UserError where that is not said and none is here."""
+    here = trainer.devices if trainer.devices not in ("auto", -1) else how_many(device)
+    if here == 0:
+        raise UserError(f"trainer.devices={trainer.devices}: there is none here: say how many, as in trainer.devices=4")
+    return Spread(here * trainer.num_nodes, shards=trainer.strategy == FSDP)
 
 
 def estimate_of(
@@ -43,6 +56,8 @@ def estimate_of(
         recipe=recipe.name,
         device=device,
         precision=recipe.trainer.precision,
+        devices=needs.spread.devices,
+        strategy=("fsdp" if needs.spread.shards else "ddp") if needs.spread.devices > 1 else None,
         length=length,
         batch=batch,
         batch_by_loader=min(loader.max_batch_size, max(1, loader.max_residues_squared // length**2)),

@@ -144,7 +144,7 @@ def fit(
 def _flops(recipe: Recipe) -> TrainFlops | None:
     """None with a language model, which is no network of ours to count."""
     has_language = recipe.model.esm["kind"] != "none"
-    return None if has_language else TrainFlops(recipe.model, recipe.flow.self_condition_share)
+    return None if has_language else TrainFlops(recipe)
 
 
 def _trainer(

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from app.errors import UserError
-from app.model.stack import Layers, Stack
+from app.model.stack import single_layers
 from app.training.recipe import TrainerSettings
 from app.types import Frames, NoisyBatch, Prediction, TrunkState
 
@@ -89,10 +89,8 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     A layer's parameters are gathered when it runs, forward and backward, and let go of afterwards.
     """
     _show_tensors()
-    for layers in list(model.modules()):
-        for layer in layers if isinstance(layers, Layers) else ():
-            if not isinstance(layer, Stack):  # whose own layers are
-                fully_shard(layer, mesh=mesh)
+    for layer in single_layers(model):
+        fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 

@@ -106,6 +106,16 @@ def test_a_data_set_need_not_be_there():
     assert estimate("recipe=tiny", "data=structures", "length=40", "device=cuda")["batch_by_loader"] == 64
 
 
+def test_on_several_devices_it_is_of_each():
+    told = ["recipe=tiny", "length=64", "device=cuda", "memory_gb=2"]
+    alone, of_each = estimate(*told), estimate(*told, "trainer=fsdp", "trainer.devices=4", "trainer.num_nodes=2")
+    assert (of_each["devices"], of_each["strategy"]) == (8, "fsdp") and alone["strategy"] is None
+    assert of_each["memory_parts_mb"]["weights"] < alone["memory_parts_mb"]["weights"] / 6
+    assert of_each["max_batch"] > 64
+    shown = run(*told, "trainer=ddp", "trainer.devices=4").stdout
+    assert "residues on each of 4 cuda by ddp" in shown and "exchange between devices 1 MB" in shown
+
+
 def test_words_for_people():
     shown = run("recipe=tiny", "length=64", "device=cpu", "memory_gb=2").stdout
     assert "tiny: 0.35 million parameters" in shown
@@ -134,6 +144,7 @@ def test_what_fits_nowhere_is_told():
         (["recipe=tiny", "kernels.invariant_point_attention=triton", "device=cpu"], "runs on cuda, not on cpu"),
         (["recipe=tiny", "data.loader.bucket=0"], "data.loader.bucket=0"),
         (["256"], "is not an override"),
+        (["recipe=tiny", "trainer=fsdp", "device=mps"], "trainer.devices=auto: there is none here: say how many"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -8,12 +8,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.data.structures import StructureDataset
+from app.estimate.needs import noisy_batch as noisy_batch_of_shape
+from app.losses.codesign import losses
+from app.model.codesign import CodesignModel
 from app.ops import select
 from app.ops.settings import OPERATIONS, KernelSettings
-from app.training.flops import TrainFlops, forward_flops
+from app.training.flops import TrainFlops
+from app.training.recipe import Recipe
 from app.training.run import train
 from app.training.throughput import MEASURED, Throughput
-from tests.factories import noisy_batch, protein_batch, tiny_module
+from tests.estimate.measured import recipe_of
+from tests.factories import protein_batch
 from tests.training.runs import arguments
 
 
@@ -77,31 +82,38 @@ def test_mfu_is_logged_where_the_device_has_a_known_peak(tmp_path, monkeypatch):
     assert 0 < float(row["mfu"]) < 1
 
 
-@pytest.mark.parametrize("name", ["multiflow_legacy", "pairformer_heavy", "linear_memory", "pair_bias_light"])
-@pytest.mark.parametrize("length", [37, 100])
-def test_flops_are_a_polynomial_of_the_length(name, length):
-    from app.bench.proteins import recipe_of
-
-    settings = recipe_of(name).model
-    counted = forward_flops(settings, length)
-    assert TrainFlops(settings)(1, length) == pytest.approx(3 * counted, rel=1e-9)
-    assert TrainFlops(settings, 0.5)(4, length) == pytest.approx(4 * 3.5 * counted, rel=1e-9)
-
-
-def test_they_are_those_of_real_numbers_backward_pass_included():
-    """A backward pass has two products for each of the forward one, but where an input needs no gradient."""
-    module, batch = tiny_module().train(), noisy_batch(size=2, length=24)
+def counted(recipe: Recipe, size: int, length: int, train: bool = False) -> int:
+    """By torch's own counter, the reference's operations on tensors without numbers."""
     reference = KernelSettings(**dict.fromkeys(OPERATIONS, "reference"))
-    with select.using(reference), FlopCounterMode(display=False) as forward:
-        losses = module.losses(batch)
-    assert forward.get_total_flops() == pytest.approx(2 * forward_flops(module.recipe.model, 24), rel=1e-2)
-    with select.using(reference), FlopCounterMode(display=False) as backward:
-        losses["train_loss"].mean().backward()
-    both = forward.get_total_flops() + backward.get_total_flops()
-    assert both == pytest.approx(TrainFlops(module.recipe.model)(2, 24), rel=0.05)
+    with torch.device("meta"), select.using(reference), FlopCounterMode(display=False) as counter:
+        model = CodesignModel(recipe.model).train(train)
+        with torch.set_grad_enabled(train):
+            found = model(noisy_batch_of_shape(size, length))
+            if train:
+                losses(found, noisy_batch_of_shape(size, length), recipe.loss)["train_loss"].mean().backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["multiflow_legacy", "pairformer_heavy", "linear_memory", "pair_bias_light"])
+@pytest.mark.parametrize(("length", "share"), [(37, 0.0), (100, 0.5)])
+def test_flops_are_those_that_torch_counts_at_any_length(name, length, share):
+    recipe = recipe_of(f"recipe={name}", f"flow.self_condition_share={share}")
+    forward = counted(recipe, 1, length)
+    assert TrainFlops(recipe)(4, length) == pytest.approx(4 * (3 + share) * forward, rel=1e-9)
+
+
+def test_a_backward_pass_has_two_products_for_each_of_the_forward_one():
+    """But where an input needs no gradient."""
+    recipe = recipe_of("recipe=tiny", "flow.self_condition_share=0")
+    assert counted(recipe, 2, 24, train=True) == pytest.approx(TrainFlops(recipe)(2, 24), rel=0.05)
+
+
+def test_how_it_is_computed_changes_nothing():
+    how = ("kernels=torch", "trainer.precision=bf16-mixed", "model.trunk.stages.0.checkpoint=true")
+    assert TrainFlops(recipe_of("recipe=tiny", *how))(2, 50) == TrainFlops(recipe_of("recipe=tiny"))(2, 50)
 
 
 def test_counting_leaves_the_kernels_as_they_are():
     before = select.settings()
-    forward_flops(tiny_module().recipe.model, 16)
+    TrainFlops(recipe_of("recipe=tiny"))(1, 16)
     assert select.settings() is before and torch.get_default_device().type == "cpu"

@@ -1,0 +1,1 @@
+"""Many runs by one command: `python train.py --multirun key=a,b ...`, each in processes of its own."""

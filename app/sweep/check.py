@@ -1,0 +1,41 @@
+"""Every job of a sweep is checked before the first begins."""
+
+from collections.abc import Sequence
+
+from app.devices import CPU
+from app.errors import UserError
+from app.model.codesign import CodesignModel
+from app.sweep.jobs import Job
+from app.training.estimate import needs_of
+from app.training.recipe import TrainerSettings
+from app.training.run import plan_of, refuse_idle
+from app.training.run_end import UNLIMITED, is_reached
+
+
+def check(jobs: Sequence[Job]) -> dict[Job, tuple[TrainerSettings, bool]]:
+    """How each job is to be trained, and whether it has been.
+
+    Raises UserError, which names the job, for whatever train.py would refuse before it looks at devices and data, and
+    for a run without end.
+    """
+    models: dict[str, CodesignModel] = {}
+    found = {}
+    for job in jobs:
+        try:
+            found[job] = _check(job, models)
+        except UserError as error:
+            raise UserError(f"job {job.name}: {error}") from None
+    return found
+
+
+def _check(job: Job, models: dict[str, CodesignModel]) -> tuple[TrainerSettings, bool]:
+    """models: without numbers, of jobs before this one, by their settings: jobs of a sweep often share one."""
+    plan = plan_of(job.arguments)
+    trainer, settings = plan.recipe.trainer, plan.recipe.model.model_dump_json()
+    if trainer.max_steps == trainer.max_epochs == UNLIMITED:
+        raise UserError("would never end: give trainer.max_steps or trainer.max_epochs")
+    if settings not in models:
+        models[settings] = needs_of(plan.recipe, CPU).model
+    refuse_idle(job.arguments, models[settings], plan.recipe)
+    resumed = plan.resume
+    return trainer, resumed is not None and is_reached(trainer, resumed.step, resumed.epochs_done)
