@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -150,6 +151,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice: torch has an error for it; its libraries, Triton and drivers say so in words."""
     words = ("out of memory", "can't allocate memory", "invalid buffer size", "alloc_failed")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error).lower() for one in words)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nothing uses: objects that refer to each other, and what the device's allocator keeps in store."""
+    gc.collect()
+    if device.type == NVIDIA:
+        torch.cuda.empty_cache()
+    elif device.type == MPS:
+        torch.mps.empty_cache()
 
 
 def current(device: torch.device) -> AbstractContextManager:

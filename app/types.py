@@ -60,6 +60,10 @@ class _Batch:
         }
         return dataclasses.replace(self, **changes)
 
+    def examples(self, first: int, last: int):
+        """A copy that has only the examples from `first` up to `last`, which is not among them."""
+        return dataclasses.replace(self.map(lambda tensor: tensor[first:last]), names=self.names[first:last])
+
     @property
     def device(self) -> torch.device:
         return self.res_mask.device

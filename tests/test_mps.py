@@ -20,6 +20,7 @@ from app.sampling import SAMPLERS, sample
 from app.structure.read import read_structure
 from app.training.fit import accelerator_of
 from app.training.module import CodesignModule
+from app.training.passes import Place
 from app.training.recipe import TrainerSettings
 from tests.factories import protein_batch, random_rotations, tiny_module
 from tests.mac import MacTensor, StandIn, operators_without_mps
@@ -60,7 +61,7 @@ def train_a_step(module: CodesignModule, batch) -> dict[str, torch.Tensor]:
     optimizer = module.configure_optimizers()
     for index in range(2):
         optimizer.zero_grad()
-        module.training_step(batch, index)["loss"].backward()
+        module.outputs(batch, Place(0, index, 0))["loss"].backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
     return {name: parameter.detach().cpu() for name, parameter in module.named_parameters()}

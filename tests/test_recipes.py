@@ -14,6 +14,7 @@ from app.sampling import SAMPLERS
 from app.training.module import CodesignModule
 from app.training.recipe import CallbacksSettings, LoggerSettings, OptimizerSettings, TrainerSettings, parse_recipe
 from app.training.schedule import ScheduleSettings
+from app.training.validation_settings import ValidationSettings
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 NOT_OF_A_RECIPE = ("out", "resume", "weights", "weights_boltz", "use_ema", "environment")
@@ -40,7 +41,12 @@ def plain(settings) -> dict:
 
 def test_train_yaml_has_the_defaults_of_the_code_in_their_order():
     train = read("train")
-    for section, settings in (("flow", FlowSettings()), ("loss", LossSettings()), ("optimizer", OptimizerSettings())):
+    for section, settings in (
+        ("flow", FlowSettings()),
+        ("loss", LossSettings()),
+        ("optimizer", OptimizerSettings()),
+        ("validation", ValidationSettings()),
+    ):
         assert train[section] == plain(settings)
         assert list(train[section]) == list(plain(settings))
     model = plain(ModelSettings(trunk={"stages": [{"block": "ipa"}]}))

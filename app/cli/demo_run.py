@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLING_STEPS = 40
 BATCH = 16
 SEED = 1
+VALIDATE_EVERY = 200  # training steps
 
 console = Console()
 
@@ -40,7 +41,10 @@ def run_demo(out: Path, steps: int) -> None:
     run_folder, designs = out / "training", out / "designs"
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
 
-    _run("train.py", "recipe=tiny", "data=demo", "trainer=cpu", f"trainer.max_steps={steps}", f"out={run_folder}")
+    _run(
+        *("train.py", "recipe=tiny", "data=demo", "trainer=cpu", f"trainer.max_steps={steps}"),
+        *(f"trainer.validate_every={VALIDATE_EVERY}", f"out={run_folder}"),
+    )
     trained = load_module(checkpoint)
     lightning.seed_everything(trained.recipe.seed, verbose=False)
     untrained = CodesignModule(trained.recipe).eval()

@@ -1,19 +1,22 @@
 """Lightning's view of the data: from the recipe's `data` section to training batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from lightning import LightningDataModule
 from pydantic import BaseModel, ConfigDict
 from torch import distributed
 
 from app.config.validate import parse
 from app.data.batching import LengthBatchSampler
-from app.data.examples import Dropped, ProteinDataset
+from app.data.examples import Dropped, Examples, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
+from app.data.part import Part, some_of
 from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
+from app.types import ProteinBatch
 
 
 class DemoSettings(BaseModel):
@@ -64,15 +67,16 @@ class ProteinDataModule(LightningDataModule):
     Those for training go on exactly where a run stopped; those of the clusters held out for validation, where there are
     any, are the same each time.
 
-    data: `kind`, `loader` (LoaderSettings) and the keys of that kind. steps: what makes an optimizer step. Raises
-    UserError naming the key that is wrong.
+    data: `kind`, `loader` (LoaderSettings) and the keys of that kind. steps: what makes an optimizer step. validated:
+    how many of the examples held out are validated on, at most; None: all. Raises UserError naming the key that is
+    wrong.
     """
 
-    def __init__(self, data: Mapping[str, Any], steps: StepSettings = EACH_BATCH):
+    def __init__(self, data: Mapping[str, Any], steps: StepSettings = EACH_BATCH, validated: int | None = None):
         super().__init__()
         self.data = dict(data)
         self.loader_settings = parse(LoaderSettings, self.data.get("loader") or {}, "data.loader")
-        self.steps = steps
+        self.steps, self.validated = steps, validated
         self.dataset: ProteinDataset | None = None  # to train on
         self.held_out: ProteinDataset | None = None
         self._unreadable: dict[str, str] = {}
@@ -88,6 +92,10 @@ class ProteinDataModule(LightningDataModule):
             whole = build_dataset(self.data)
             self.dataset, self.held_out = whole.split() if hasattr(whole, "split") else (whole, None)
             self._unreadable = dict(getattr(whole, "unreadable", ()))
+            if self.held_out is not None and self.validated is not None:
+                drawn = np.asarray(self.held_out.draw(0, self.loader_settings.seed))
+                names = [self.held_out.names[index] for index in drawn.tolist()]
+                self.held_out = Part(self.held_out, np.sort(drawn[some_of(names, self.validated)]))
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of each epoch on each of `world_size` devices, known before there is a trainer.
@@ -112,6 +120,12 @@ class ProteinDataModule(LightningDataModule):
             return []
         self._validation = self._loader(self.held_out, lambda: (0, 0))
         return self._validation
+
+    def read_held_out(self, indices: Sequence[int]) -> ProteinBatch:
+        """A batch of these examples of `held_out`; one that cannot be used gives way to another."""
+        read = Examples(self.held_out, self.loader_settings.seed).__getitems__([(0, index) for index in indices])
+        self._dropped.note(read.dropped)
+        return read.batch
 
     @property
     def waited(self) -> float:

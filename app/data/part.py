@@ -1,5 +1,6 @@
 """A part of a data set as a data set of its own."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -41,6 +42,12 @@ class Part:
     def draw(self, epoch: int, seed: int) -> np.ndarray:
         """The examples of an epoch, a pure function of (epoch, seed): [examples] or [clusters] indices."""
         return np.arange(len(self)) if self._clusters is None else one_of_each(self._clusters, epoch, seed)
+
+
+def some_of(names: Sequence[str], number: int | None) -> np.ndarray:
+    """Indices of so many of these names (None: all), in an order that depends on the names alone: of a set that grows,
+    much the same ones are chosen."""
+    return np.array(sorted(range(len(names)), key=lambda k: hashlib.sha256(names[k].encode()).digest())[:number], int)
 
 
 def one_of_each(clusters: np.ndarray, epoch: int, seed: int) -> np.ndarray:

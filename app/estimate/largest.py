@@ -1,7 +1,7 @@
 """The largest batch, or length, whose need fits into so much memory."""
 
 from collections.abc import Callable
-from math import log
+from math import isqrt, log
 
 MOST = 65_536
 """What is not searched beyond."""
@@ -17,8 +17,8 @@ def largest(need: Callable[[int], float], room: float, fixed: float, known: dict
     """The largest size with need(size) <= room, or one that fills `NEAR` of it; 0 where none fits, `MOST` at most.
 
     need: bytes, growing with the size; each call takes seconds, so there are few: where to look next follows from the
-    growth so far. fixed: bytes whatever the size. known: needs that are known already, at least one. power: how
-    what is not fixed grows at first sight.
+    growth so far, or, where that leads astray, is the geometric middle of what is left. fixed: bytes whatever the size.
+    known: needs that are known already, at least one. power: how what is not fixed grows at first sight.
     """
     known = dict(known)
     for _ in range(_MOST_TRIES):
@@ -27,7 +27,10 @@ def largest(need: Callable[[int], float], room: float, fixed: float, known: dict
         low, high = max(fits, default=0), min(fails, default=MOST + 1)
         if high - low <= 1 or (low and known[low] >= NEAR * room):
             return low
-        size = min(max(_next(known, room, fixed, power), low + 1), high - 1)
+        size = _next(known, room, fixed, power)
+        if size <= low or (size >= high and fails):  # what is known tells nothing of the growth between the two
+            size = isqrt(max(low, 1) * high)
+        size = min(max(size, low + 1), high - 1)
         known[size] = need(size)
     return low
 

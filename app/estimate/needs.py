@@ -79,7 +79,9 @@ class Needs:
                 self.model.esm.language.outline(device)
             self.language = self._trace.bytes - self._whole
         # In its step AdamW works out one more number of each weight: on a GPU of all at once, elsewhere one by one.
+        # Weights and moments are copied before, so that a step which fails can be taken back.
         self._stepping = sum(own) + (sum(own) if device == NVIDIA else max(own, default=0))
+        self._stepping += sum(own) + self.optimizer
         self.backends: dict[str, list[str]] = {}
 
     @property
@@ -99,9 +101,15 @@ class Needs:
             return self._need()
 
     def training(self, size: int, length: int) -> Need:
-        """Forward and backward pass of a training step, and the optimizer's step; what checkpointing does again counts
-        as done. The pass without gradients that some steps begin with, for self-conditioning, takes less memory; its
-        FLOPs do not count.
+        """Forward and backward pass of a training step, and the optimizer's step, which takes more where a batch is
+        small."""
+        passes = self.passes(size, length)
+        peak = max(passes.peak + self.average + self.optimizer + self.exchange, self.resident + self._stepping)
+        return Need(passes.flops, peak)
+
+    def passes(self, size: int, length: int) -> Need:
+        """Forward and backward pass beside the weights; what checkpointing does again counts as done. The pass without
+        gradients that some steps begin with, for self-conditioning, takes less memory; its FLOPs do not count.
         """
         with self._tracing():
             self.model.train()
@@ -113,25 +121,20 @@ class Needs:
                 backward([loss], [torch.ones_like(loss)])
                 need = self._need()
                 del loss
-            beside = self.resident - self._whole - self.language
-            return Need(need.flops, max(need.peak + beside, self.resident + self._stepping))
+            return Need(need.flops, need.peak - self._whole + self.weights)
 
     @contextmanager
     def _gradients(self) -> Iterator[None]:
-        """Those of earlier batches are there first; each new one comes whole, and one device keeps its part of it."""
+        """Those of earlier batches are there first, beside the new ones, which come whole; of shards one device keeps
+        its part."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        kept = {weight: weight.new_empty(self.spread.own(weight)) for weight in weights if self._accumulates}
+        kept = [weight.new_empty(self.spread.own(weight)) for weight in weights if self._accumulates]
 
         def keep(weight: Tensor) -> None:
-            kept.setdefault(weight, weight.new_empty(self.spread.own(weight)))
+            kept.append(weight.new_empty(self.spread.own(weight)))
             weight.grad = None
 
-        if self.spread.shards:
-            hooks = [weight.register_post_accumulate_grad_hook(keep) for weight in weights]
-        else:
-            hooks = []
-            for weight in kept:
-                weight.grad = kept[weight].view_as(weight)
+        hooks = [weight.register_post_accumulate_grad_hook(keep) for weight in weights if self.spread.shards]
         try:
             yield
         finally:

@@ -27,22 +27,30 @@ def draw_times(size: int, settings: FlowSettings, generator: torch.Generator | N
     return torch.where(inverse, 1.0, structure_t), token_t
 
 
-def corrupt(batch: ProteinBatch, settings: FlowSettings, generator: torch.Generator | None = None) -> NoisyBatch:
+def corrupt(
+    batch: ProteinBatch,
+    settings: FlowSettings,
+    generator: torch.Generator | None = None,
+    times: tuple[Tensor, Tensor] | None = None,
+) -> NoisyBatch:
     """The batch at random times along the paths from noise to data, on the batch's device.
 
     All randomness comes from `generator`, a CPU one whatever the device: a seed means the same noise everywhere.
+    times: of structure and of tokens, each [B, 1], in place of random ones.
     Residues outside diffuse_mask keep their clean frames and tokens; padding gets zeros and identity rotations.
     Coordinates are float32 whatever the autocast around.
     """
     with full_precision(batch.device):
-        return _corrupt(batch, settings, generator)
+        return _corrupt(batch, settings, generator, times or draw_times(len(batch.res_mask), settings, generator))
 
 
-def _corrupt(batch: ProteinBatch, settings: FlowSettings, generator: torch.Generator | None) -> NoisyBatch:
+def _corrupt(
+    batch: ProteinBatch, settings: FlowSettings, generator: torch.Generator | None, times: tuple[Tensor, Tensor]
+) -> NoisyBatch:
     size, length = batch.res_mask.shape
     device = batch.device
 
-    structure_t, token_t = (t.to(device) for t in draw_times(size, settings, generator))
+    structure_t, token_t = (t.to(device) for t in times)
     moves = (batch.diffuse_mask * batch.res_mask).bool()
 
     trans_t = batch.trans_1

@@ -46,7 +46,7 @@ class Compiled:
         """tell: is told when compiling begins. how: arguments of torch.compile."""
         self.plain, self.lengths_vary, self.tell = function, lengths_vary, tell
         self.compiled: Callable | None = None
-        self.served = False  # whether any call went through the compiler
+        self.served = False  # whether calls went through the compiler, and it failed in none
         self._calls, self._at_limit = 0, False
         if not has_compiler(device):
             _warn(f"its support of {device.type} is a prototype")
@@ -85,7 +85,7 @@ class Compiled:
                 " compiler, results are the same"
             )
         else:
-            self.compiled = None
+            self.compiled, self.served = None, False
             _warn(reason)
         return out
 
@@ -99,7 +99,7 @@ def compile_in_place(module: nn.Module, device: torch.device, **how: Any) -> Non
 
 
 def has_served(module: nn.Module) -> bool:
-    """Whether any call of a module went through the compiler, by `compile_in_place`."""
+    """Whether calls of a module went through the compiler, by `compile_in_place`, and it failed in none."""
     return isinstance(module._compiled_call_impl, Compiled) and module._compiled_call_impl.served
 
 

@@ -35,7 +35,7 @@ class Prepared:
 
     @property
     def compiled(self) -> bool:
-        """Whether any of its calls went through the compiler."""
+        """Whether calls went through the compiler, and it failed in none."""
         return isinstance(self.call, Compiled) and self.call.served
 
     def on_capture(self, done: bool) -> None:

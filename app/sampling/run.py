@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from app.config.keys import one_line
-from app.devices import is_out_of_memory
+from app.data.ledger import Ledger
+from app.devices import free_memory, is_out_of_memory
 from app.errors import UserError
 from app.ops import select
 from app.sampling.designs import Design, batches, designs_of
@@ -64,8 +65,9 @@ def generate(
         language = _language_of(model)
         with Results(request, sampler, designs, skipped, ready.device, ready.dtype, language) as results:
             together = 1 if ready.draws_in_inference else request.max_batch_size
+            ledger = Ledger()
             for batch in batches(designs, together, request.max_residues_squared):
-                _make(batch, ready, sampler, results, display)
+                _make(batch, ready, sampler, results, display, ledger)
         _summary(results, display)
     return Outcome(
         folder=request.out,
@@ -76,13 +78,23 @@ def generate(
     )
 
 
-def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, results: Results, display: Display) -> None:
+def _make(
+    batch: list[Design],
+    model: Prepared,
+    sampler: SamplerSettings,
+    results: Results,
+    display: Display,
+    ledger: Ledger,
+) -> None:
     """Sample a batch and write it. One that fails is halved, until those to blame are alone: too large a batch may run
-    out of memory, and one design must not take others with it.
+    out of memory, and one design must not take others with it. Batches of shapes that ran out of it are halved at once.
 
     A UserError ends the run: inputs were checked when they were read, so it is about what no halving changes.
     """
     request, length = results.request, batch[0].length
+    if len(batch) > 1 and ledger.refuses(len(batch), length):
+        _make_halves(batch, model, sampler, results, display, ledger)
+        return
     try:
         trajectory = sample(
             model,
@@ -105,9 +117,10 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
             _keep(design, _of_one(trajectory, index), results, display)
     elif len(batch) > 1:
         error.__traceback__ = None
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            _make(half, model, sampler, results, display)
+        if is_out_of_memory(error):
+            ledger.note([(len(batch), length)])
+            free_memory(model.device)
+        _make_halves(batch, model, sampler, results, display, ledger)
         return
     else:
         _fail(batch[0], error, results, display)
@@ -116,6 +129,12 @@ def _make(batch: list[Design], model: Prepared, sampler: SamplerSettings, result
     display.finished(length, len(batch))
     results.compiled, results.cuda_graph = model.compiled, model.captured
     results.save()
+
+
+def _make_halves(batch: list[Design], *others) -> None:
+    middle = len(batch) // 2
+    for half in (batch[:middle], batch[middle:]):
+        _make(half, *others)
 
 
 def _language_of(model: Callable) -> dict[str, str] | None:

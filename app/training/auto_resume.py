@@ -8,7 +8,7 @@ from app.config.compose import compose
 from app.errors import UserError
 from app.training.checkpoint import Opened, open_checkpoint
 from app.training.console import say
-from app.training.run_folder import RunFolder
+from app.training.run_folder import RunFolder, step_of
 from app.training.safe_load import Refused
 from app.training.seal import Damaged
 
@@ -34,16 +34,22 @@ def newest(folder: RunFolder, language: Mapping[str, Any]) -> Opened | None:
     language: as `open_checkpoint` takes it. Raises UserError where there are checkpoints and none verifies, and where
     one that verifies cannot be used all the same, as one of a newer Trunkline.
     """
-    faults = []
+    faults: list[str] = []
+    found: Opened | None = None
     for path in _candidates(folder):
+        if found is not None and step_of(path) <= found.step:
+            break
         try:
             opened = open_checkpoint(path, language)
         except (Damaged, Refused) as error:
             faults.append(str(error))
             continue
+        if found is None or opened.step > found.step:
+            found = opened
+    if found is not None:
         for fault in faults:
             say(f"passed over {fault}")
-        return opened
+        return found
     if faults:
         listed = "; ".join(faults)
         raise UserError(f"out={folder.path}: none of its checkpoints can be used, to begin anew remove it: {listed}")

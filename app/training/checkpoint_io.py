@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from app.errors import UserError
 from app.structure.atomic import replacing
 from app.training.files import sync_folder, write_whole
 from app.training.seal import seal
@@ -21,9 +22,16 @@ class WholeFiles(CheckpointIO):
 
     def __init__(self, state: dict[str, Any] | None = None):
         self._state = state
+        self.failed: UserError | None = None
+        """Why the last one could not be written. It is for the caller to raise on all ranks: here only the one that
+        writes would, and the others would wait for it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_whole(Path(path), lambda file: _write(checkpoint, file))
+        self.failed = None
+        try:
+            write_whole(Path(path), lambda file: _write(checkpoint, file))
+        except UserError as error:
+            self.failed = error
 
     def load_checkpoint(self, path: str | Path, *_args, **_kwargs) -> dict[str, Any]:
         state, self._state = self._state, None  # large, and needed once

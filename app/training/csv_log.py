@@ -47,10 +47,11 @@ class CsvLog(Logger):
                 os.fsync(file.fileno())
 
     @rank_zero_only
-    def drop_after(self, step: int) -> None:
-        """Remove the lines of later steps, and one that was cut off. Where there is no file, nothing happens."""
+    def drop_after(self, step: int, having: str = "step") -> None:
+        """Remove the lines of later steps that have a value in a column, and one that was cut off. Where there is no
+        file, nothing happens."""
         if self.path.exists():
-            self._rewrite([row for row in self._read() if int(row["step"]) <= step])
+            self._rewrite([row for row in self._read() if int(row["step"]) <= step or not row.get(having)])
 
     def _read(self) -> list[dict[str, str]]:
         """The whole lines of the file."""

@@ -12,7 +12,7 @@ from app.training.files import write_whole
 
 COLUMNS = 4
 LOG_SCALE = ("gradient_norm",)
-FROM_ZERO = ("residues_per_second", "waiting_seconds", "memory_mb", "mfu")
+FROM_ZERO = ("designs_clashes", "residues_per_second", "waiting_seconds", "memory_mb", "mfu")
 
 
 def draw(metrics: Path, picture: Path) -> None:
@@ -30,15 +30,20 @@ def draw(metrics: Path, picture: Path) -> None:
 
 
 def _panels(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Titles and columns: what is trained on and its parts, each part by time, what was validated, the rest."""
+    """Titles and columns: what is trained on and its parts, what was validated beside it, each part by time, what
+    designs look like, the rest."""
     by_time: dict[str, list[str]] = {}
     for name in table.columns:
         if "_loss_t" in name:
-            by_time.setdefault(f"{name.partition('_t')[0]} by time", []).append(name)
+            by_time.setdefault(f"{name.rpartition('_t')[0]} by time", []).append(name)
     losses = [name for name in table.columns if name.endswith("_loss") and not name.startswith("valid")]
-    validation = [name for name in table.columns if name.startswith("valid")]
+    validation = [name for name in table.columns if name.endswith("_loss") and name.startswith("valid")]
+    designs = {
+        "designs": [name for name in table.columns if name.startswith("designs_") and name not in FROM_ZERO],
+        "folding": [name for name in table.columns if "_folding_" in name],
+    }
     named = {name: [name] for name in ("lr", "gradient_norm", *FROM_ZERO) if name in table.columns}
-    return {"loss": losses} | ({"validation": validation} if validation else {}) | by_time | named
+    return {"loss": losses, "validation": ["train_loss", *validation] if validation else []} | by_time | designs | named
 
 
 def _panel(axes: Axes, lines: pd.DataFrame, title: str) -> None:

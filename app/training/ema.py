@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from app.training.strategies import reshard
 
 KEY = "ema_state_dict"
 """Where a checkpoint has the average, by the names of `state_dict`, which has the weights that are trained."""
@@ -49,10 +50,13 @@ class Ema(Callback):
         self._step = trainer.global_step
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: dict, *_: Any) -> None:
         if trainer.global_step == self._step:  # gradients are being accumulated
             return
-        self._step, self.updates = trainer.global_step, self.updates + 1
+        self._step = trainer.global_step
+        if "skipped" in outputs:  # the weights are as they were
+            return
+        self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         now = [parameter.float() for parameter in module.parameters()]
         get_ema_multi_avg_fn(decay)(list(self._average.values()), now, self.updates)
@@ -79,7 +83,7 @@ class Ema(Callback):
 
     @torch.no_grad()
     def _put_in_place(self, module: nn.Module) -> None:
-        _reshard(module)
+        reshard(module)
         if self._average and not self._trained:
             with torch.inference_mode(False):  # which Lightning validates in: what is kept is to be trained on again
                 self._trained = {name: parameter.clone() for name, parameter in module.named_parameters()}
@@ -88,7 +92,7 @@ class Ema(Callback):
 
     @torch.no_grad()
     def _put_back(self, module: nn.Module) -> None:
-        _reshard(module)
+        reshard(module)
         parameters, trained, self._trained = dict(module.named_parameters()), self._trained, {}
         for name, value in trained.items():
             parameters[name].copy_(value)
@@ -105,13 +109,6 @@ class Ema(Callback):
 
 def _whole(value: Tensor) -> Tensor:
     return value.full_tensor().cpu() if isinstance(value, DTensor) else value
-
-
-def _reshard(module: nn.Module) -> None:
-    """`fully_shard` leaves the outermost parameters gathered after a forward pass without a backward one."""
-    for part in module.modules():
-        if isinstance(part, FSDPModule):
-            part.reshard()
 
 
 def _laid_out_like(parameter: nn.Parameter, value: Tensor) -> Tensor:

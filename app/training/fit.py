@@ -12,7 +12,6 @@ from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.model.compiled import compile_in_place
-from app.training.accumulate import AccumulateByShare
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
 from app.training.console import console, keep_in, say
@@ -23,24 +22,29 @@ from app.training.estimate import expectation
 from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
+from app.training.launched import refuse_other_number
+from app.training.lock import Lock
 from app.training.loggers import build_loggers
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
 from app.training.progress import StepBar, StepLines
 from app.training.recipe import Recipe, TrainerSettings
-from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
+from app.training.run_end import NEVER, UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
 from app.training.save_checkpoints import SaveCheckpoints
+from app.training.skipped import SkippedSteps
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
+from app.training.validate import SECONDS, Validate, is_on
 
 
 class Begin(Callback):
     """Takes possession of the run's folder, once everything that could be wrong has been found right."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics):
-        self.folder, self.recipe, self.metrics = folder, recipe, metrics
+    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
+        self.folder, self.recipe, self.metrics, self.validate = folder, recipe, metrics, validate
+        self.lock = Lock(folder.path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if (first := trainer.strategy.broadcast(trainer.global_step)) != trainer.global_step:
@@ -48,18 +52,37 @@ class Begin(Callback):
                 f"out={self.folder.path}: the first rank resumes at step {first}, rank {trainer.global_rank} at step"
                 f" {trainer.global_step}: not all machines see the same files yet; start again, or type resume=FILE"
             )
-        self._take(trainer)
+        if failed := trainer.strategy.broadcast(self._failure(trainer)):
+            raise failed  # on all ranks, rather than have the others wait for one that has ended
 
     @rank_zero_only
+    def _failure(self, trainer: Trainer) -> UserError | None:
+        try:
+            self._take(trainer)
+        except UserError as error:
+            return error
+
     def _take(self, trainer: Trainer) -> None:
-        logged = self.metrics.logged_step  # of a run that goes on
+        step = trainer.global_step
+        of_a_run_that_goes_on = {"train_loss": self.metrics.logged_step}
+        if self.validate is not None:
+            of_a_run_that_goes_on[SECONDS] = self.validate.validated_step
         plain = self.recipe.model_dump(mode="json")
-        self.folder.begin(plain, trainer.global_step)
+        self.lock.take()
+        self.folder.begin(plain, step)
         keep_in(self.folder.log)
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, CsvLog):
-                logger.drop_after(trainer.global_step if logged is None else logged)
+                logger.drop_after(step)
+                for column, logged in of_a_run_that_goes_on.items():
+                    logger.drop_after(step if logged is None else logged, column)
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self.lock.release()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self.lock.release()
 
 
 def fit(
@@ -70,12 +93,12 @@ def fit(
     environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
     are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
-    written, and where training diverges.
+    written, where training diverges, and where too many optimizer steps in a row are skipped.
     """
     recipe = module.recipe
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
-    data = ProteinDataModule(recipe.data, settings.steps)
+    data = ProteinDataModule(recipe.data, settings.steps, recipe.validation.examples)
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
         for line in expectation(recipe, data.dataset.lengths, data.loader_settings, accelerator):
@@ -84,24 +107,28 @@ def fit(
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
     metrics, stop = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal()
+    ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
+    validate = Validate(recipe, stop, ema, metrics.throughput) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
+    counts = Counts()
     callbacks = [
-        AccumulateByShare(),
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
-        Begin(folder, recipe, metrics),
+        Begin(folder, recipe, metrics, validate),
         KernelEnvironment(recipe.kernels, environment, folder),
+        SkippedSteps(folder, counts, module.step.ledger, settings.stop_after_skipped),
         metrics,
         TellDropped(),
+        *([ema] if ema else []),
+        *([validate] if validate else []),  # of this step's weights and their average, before they are saved
     ]
-    if recipe.ema.decay is not None:
-        callbacks.append(Ema(recipe.ema.decay))  # the last but for checkpoints: what others do in validation, it sees
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
-    callbacks.append(RunReport(folder, Counts(), recipe.callbacks.curves))
+    callbacks.append(RunReport(folder, counts, recipe.callbacks.curves))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
     trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
+    refuse_other_number(trainer)
     trainer._signal_connector.register_signal_handlers = lambda: None  # they would save, or stop, in mid-step
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
@@ -137,7 +164,9 @@ def _trainer(
             precision=settings.precision,
             max_steps=max_steps(settings),
             max_epochs=UNLIMITED,
-            gradient_clip_val=settings.gradient_clip,
+            check_val_every_n_epoch=NEVER,  # `Validate` says when
+            num_sanity_val_steps=0,
+            inference_mode=False,  # shards that were gathered in it could not be trained on
             deterministic=settings.deterministic,
             default_root_dir=folder.path,
             logger=loggers,
@@ -148,7 +177,7 @@ def _trainer(
             use_distributed_sampler=False,  # the data module shares the batches out
             log_every_n_steps=1,  # of metrics logged Lightning's way; there are none
         )
-    except (ValueError, MisconfigurationException) as error:
+    except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: Lightning refuses its devices, strategy or precision: {one_line(error)}") from None
 
 

@@ -41,9 +41,14 @@ class StopOnSignal(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.global_step != self._step:  # else gradients are being accumulated
             self._step = trainer.global_step
-            if number := self._anyones(trainer):
-                trainer.should_stop = True
-                self.received = number
+            self.ends(trainer)
+
+    def ends(self, trainer: Trainer) -> bool:
+        """Whether any rank received a signal, and the run is to end; to be asked on all of them."""
+        if number := self._anyones(trainer):
+            trainer.should_stop = True
+            self.received = number
+        return bool(number)
 
     def _anyones(self, trainer: Trainer) -> int:
         """The signal that any rank received, the same on all of them; 0 for none."""

@@ -9,6 +9,7 @@ from app.training.csv_log import CsvLog
 from app.training.metrics import COLUMNS
 from app.training.recipe import Recipe
 from app.training.run_folder import RunFolder
+from app.training.validate import columns
 
 MISSING = "is not installed: pip install -e '.[loggers]' in Trunkline's folder, or leave out logger="
 
@@ -18,7 +19,7 @@ def build_loggers(recipe: Recipe, folder: RunFolder, step: int) -> list[Logger]:
 
     Raises UserError where the package of the chosen one is missing.
     """
-    loggers: list[Logger] = [CsvLog(folder.metrics, COLUMNS)]
+    loggers: list[Logger] = [CsvLog(folder.metrics, (*COLUMNS, *columns(recipe)))]
     kind, out = recipe.logger.kind, str(folder.path)
     if kind == "csv":
         return loggers

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch.distributed.tensor import DTensor
 from torchmetrics import MeanMetric, Metric
 
 from app.training.kernel_environment import dtype_of
@@ -54,15 +53,20 @@ class StratifiedMeans(Metric):
         self.add_state("counts", torch.zeros(shape), dist_reduce_fx="sum")
 
     def update(self, outputs: dict[str, Any], batch: ProteinBatch) -> None:
-        """outputs: of `CodesignModule.training_step`."""
+        """outputs: of `CodesignModule.training_step`. Examples whose losses are not finite do not count."""
+        if "losses" not in outputs:  # memory did not suffice
+            return
         size, length = batch.res_mask.shape
+        finite = torch.stack(list(outputs["losses"].values())).isfinite().all(0)  # [B]
         for row, name in enumerate(VALUES):
             values = outputs["losses"][name] if name in LOSSES else batch.res_mask.new_full((size,), length)
+            values = values.where(finite, 0.0)
             self.sums[row, 0] += values.sum()
-            self.counts[row, 0] += size
+            self.counts[row, 0] += finite.sum()
             if when := LOSSES.get(name):
                 places = (outputs[when] * BINS).long().clamp(0, BINS - 1)
-                member = (places[:, None] == torch.arange(BINS, device=places.device)).to(values.dtype)  # [B, bins]
+                member = (places[:, None] == torch.arange(BINS, device=places.device)) & finite[:, None]  # [B, bins]
+                member = member.to(values.dtype)
                 self.sums[row, 1:] += values @ member
                 self.counts[row, 1:] += member.sum(0)
 
@@ -104,17 +108,17 @@ class LogMetrics(Callback):
         if self.logged_step is None:
             self.logged_step = trainer.global_step
         self._step, self._epoch, self._waited = trainer.global_step, trainer.current_epoch, _waited(trainer)
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self.norms.update(norm.full_tensor() if isinstance(norm, DTensor) else norm)
         self._lr = optimizer.param_groups[0]["lr"]  # before the schedule moves on
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: dict, batch: ProteinBatch, batch_idx: int
     ) -> None:
         self.means.update(outputs, batch)
+        if "gradient_norm" in outputs:
+            self.norms.update(outputs["gradient_norm"])
         flops = self.flops(*batch.res_mask.shape) if self.throughput.peak_flops else 0.0
         waited = _waited(trainer)
         self.throughput.update(batch, waited - self._waited, flops)
@@ -136,7 +140,9 @@ class LogMetrics(Callback):
     def _write(self, trainer: Trainer) -> None:
         self._written = self._step
         row = self.means.compute() | self.throughput.compute()
-        row |= {"epoch": self._epoch, "lr": self._lr, "gradient_norm": float(self.norms.compute())}
+        row |= {"epoch": self._epoch, "lr": self._lr}
+        if self.norms.weight > 0:
+            row["gradient_norm"] = float(self.norms.compute())
         for logger in trainer.loggers:
             logger.log_metrics({name: row[name] for name in COLUMNS if name in row}, step=self._step)
 

@@ -1,6 +1,8 @@
 """The LightningModule: noise a batch, predict the clean one, take the losses."""
 
+import dataclasses
 import random
+from functools import partial
 from typing import Any
 
 import lightning
@@ -16,8 +18,9 @@ from app.flow.interpolant import corrupt
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
-from app.training.guard import refuse_not_finite
-from app.training.loops import at_start_of_epoch
+from app.training.held_out_losses import held_out_losses
+from app.training.in_halves import Measured, in_halves
+from app.training.loops import at_start_of_epoch, count_steps
 from app.training.optimizer import (
     OptimizerSettings,
     build_optimizer,
@@ -26,8 +29,10 @@ from app.training.optimizer import (
     parameter_order,
     regrouped,
 )
+from app.training.passes import Place
 from app.training.recipe import Recipe, parse_recipe
 from app.training.schedule import continue_at, scheduled
+from app.training.step import OptimizerStep
 from app.training.strategies import shard
 from app.types import NoisyBatch, ProteinBatch
 
@@ -46,23 +51,33 @@ class CodesignModule(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
         self.model = CodesignModel(self.recipe.model)
+        self.automatic_optimization = False  # of Lightning's, which can neither repeat nor leave out a step
+        self.step = OptimizerStep(self)
         self.restored_epoch = self.restored_step = 0  # of the checkpoint the weights came from
 
     def losses(self, batch: NoisyBatch) -> dict[str, Tensor]:
         """trans_loss, rots_vf_loss, aatypes_loss, auxiliary_loss, train_loss of the model on a batch, each [B]."""
         return losses(self.model(batch), batch, self.recipe.loss, self.recipe.flow.half_turn)
 
-    def on_before_batch_transfer(self, batch: ProteinBatch, dataloader_idx: int) -> ProteinBatch:
-        refuse_not_finite(batch)
-        return batch
-
     def training_step(self, batch: ProteinBatch, batch_idx: int) -> dict[str, Any]:
-        """The mean loss, and for the log every example's losses [B] and times [B]."""
-        noisy = self.noisy(batch, self._generator(batch_idx), self._conditions(batch_idx))
+        """A batch's passes, and the optimizer's step where it ends one: see `OptimizerStep.take`."""
+        return self.step.take(batch, Place(self.current_epoch, batch_idx, self.global_rank))
+
+    def outputs(self, batch: ProteinBatch, place: Place, first: int = 0, last: int | None = None) -> dict[str, Any]:
+        """Of the examples of a batch from `first` up to `last`: their part of the batch's share of the `loss`, and for
+        the log every example's `losses` [B] and times `structure_t` and `token_t` [B].
+
+        The whole batch is noised, so that an example's noise does not depend on which others it is computed with.
+        """
+        size = len(batch.res_mask)
+        last = size if last is None else last
+        noisy = self.noisy(batch, self._generator(place), conditioned=False).examples(first, last)
+        self._seed_dropout(place, first)
+        if self._conditions(place):
+            noisy = self.with_own_estimate(noisy)
         by_example = self.losses(noisy)
-        undone = 1 if self._trainer is None else self._trainer.accumulate_grad_batches  # by which Lightning divides
         return {
-            "loss": by_example["train_loss"].mean() * (batch.share.weight * undone),
+            "loss": by_example["train_loss"].mean() * (batch.share.weight * ((last - first) / size)),
             "losses": {name: values.detach() for name, values in by_example.items()},
             "structure_t": noisy.r3_t[:, 0],
             "token_t": noisy.cat_t[:, 0],
@@ -71,30 +86,44 @@ class CodesignModule(lightning.LightningModule):
     def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
         """The batch noised. conditioned: with the model's own first estimate to condition on."""
         noisy = corrupt(batch, self.recipe.flow, generator)
-        if conditioned:
-            with torch.no_grad():
-                first = self.model(noisy)
-            given = (1 - batch.diffuse_mask)[..., None]
-            truth = F.one_hot(batch.aatypes_1, NUM_TOKENS).float()
-            noisy.trans_sc = torch.lerp(first.pred_trans, batch.trans_1, given)
-            noisy.aatypes_sc = torch.lerp(first.logits_to_see(), truth, given)
-        return noisy
+        return self.with_own_estimate(noisy) if conditioned else noisy
 
-    def _conditions(self, batch_idx: int) -> bool:
+    @torch.no_grad()
+    def with_own_estimate(self, noisy: NoisyBatch) -> NoisyBatch:
+        """The batch with the model's own estimate from it to condition on."""
+        first = self.model(noisy)
+        given = (1 - noisy.diffuse_mask)[..., None]
+        truth = F.one_hot(noisy.aatypes_1, NUM_TOKENS).float()
+        trans_sc = torch.lerp(first.pred_trans, noisy.trans_1, given)
+        return dataclasses.replace(noisy, trans_sc=trans_sc, aatypes_sc=torch.lerp(first.logits_to_see(), truth, given))
+
+    def validation_step(self, batch: ProteinBatch, batch_idx: int) -> Measured:
+        """Every example's losses [B] at the fixed times, by the log's columns: see `held_out_losses`."""
+        return in_halves(partial(held_out_losses, self), batch, self.step.ranks)
+
+    def _conditions(self, place: Place) -> bool:
         """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each
         other in the forward pass where parameters are sharded."""
-        source = np.random.default_rng([self.recipe.seed, self.current_epoch, batch_idx])
+        source = np.random.default_rng([self.recipe.seed, place.epoch, place.batch])
         return source.random() < self.recipe.flow.self_condition_share
 
-    def _generator(self, batch_idx: int) -> torch.Generator:
-        """The step's generator for noise, on the CPU. Every other generator is seeded along with it: torch's on all
-        devices, which dropout draws from, and for whatever a block may come to use, numpy's and Python's."""
-        source = np.random.SeedSequence([self.recipe.seed, self.current_epoch, batch_idx, self.global_rank])
-        noise_seed, dropout_seed, other_seed = source.generate_state(3, np.uint64).tolist()
+    def _generator(self, place: Place) -> torch.Generator:
+        """The step's generator for noise, on the CPU."""
+        noise_seed = self._seeds(place)[0]
+        return torch.Generator().manual_seed(noise_seed)
+
+    def _seed_dropout(self, place: Place, first: int = 0) -> None:
+        """Every other generator: torch's on all devices, which dropout draws from, and for whatever a block may come to
+        use, numpy's and Python's. first: number of the first example that is computed."""
+        _, dropout_seed, other_seed = self._seeds(place, first)
         torch.manual_seed(dropout_seed)
         np.random.seed(other_seed % 2**32)
         random.seed(other_seed)
-        return torch.Generator().manual_seed(noise_seed)
+
+    def _seeds(self, place: Place, first: int = 0) -> list[int]:
+        entropy = [self.recipe.seed, place.epoch, place.batch, place.rank]
+        source = np.random.SeedSequence(entropy, spawn_key=(first,) if first else ())
+        return source.generate_state(3, np.uint64).tolist()
 
     def configure_model(self) -> None:
         """Lightning calls this on all ranks before there is an optimizer."""
@@ -106,11 +135,9 @@ class CodesignModule(lightning.LightningModule):
         optimizer = build_optimizer(self.model, self.recipe.optimizer)
         return scheduled(optimizer, self.recipe.schedule, self.recipe.trainer.max_steps)
 
-    def optimizer_zero_grad(self, *_) -> None:
-        """Gradients are dropped after a step: see `AccumulateByShare`."""
-
     def on_train_start(self) -> None:
         """Rates and schedule of the recipe, which may have changed, hold over those of a checkpoint."""
+        self.step.on_train_start()
         impose(self.optimizers(), self.recipe.optimizer)
         if scheduler := self.lr_schedulers():
             continue_at(scheduler, self.global_step)
@@ -129,12 +156,14 @@ class CodesignModule(lightning.LightningModule):
             checkpoint["trunkline"]["esm"] = self.model.esm.identity()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """A checkpoint of another program has no counters that Lightning's loops would understand."""
+        """A checkpoint of another program has no counters that Lightning's loops would understand, and one of an
+        earlier version counted its steps elsewhere."""
         if self.model.esm is not None:
             self.model.esm.expect(checkpoint["trunkline"].get("esm"), "the checkpoint")
         self._regroup(checkpoint)
         if checkpoint["loops"] is None:
-            checkpoint["loops"] = at_start_of_epoch(self.trainer, checkpoint["epoch"], checkpoint["global_step"])
+            checkpoint["loops"] = at_start_of_epoch(self.trainer, checkpoint["epoch"])
+        count_steps(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
 
     def _regroup(self, checkpoint: dict) -> None:
         """The optimizer's state as today's groups number it, where the checkpoint had others."""

@@ -64,8 +64,8 @@ class StepBar(ProgressBar):
         if self._progress is not None and time.monotonic() - self._shown > self.INTERVAL:
             self._shown = time.monotonic()
             size, length = batch.res_mask.shape
-            loss = outputs["losses"]["train_loss"].mean().item()
-            description = f"epoch {trainer.current_epoch}  loss {loss:.3f}  length {length}  batch {size}"
+            loss = f"loss {outputs['losses']['train_loss'].mean().item():.3f}" if "losses" in outputs else "no memory"
+            description = f"epoch {trainer.current_epoch}  {loss}  length {length}  batch {size}"
             self._progress.update(self._task, completed=trainer.global_step, description=description)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -92,8 +92,12 @@ class StepLines(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if "train_loss" not in metrics:  # of validation, which speaks for itself
+            return
+        nothing = float("nan")  # where all steps were skipped
         say(
-            f"step {step}  epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}  examples {metrics['examples']}"
-            f"  length {metrics['length']:.0f}  {metrics['residues_per_second']:.0f} residues/s"
+            f"step {step}  epoch {metrics['epoch']}  loss {metrics.get('train_loss', nothing):.3f}"
+            f"  examples {metrics['examples']}  length {metrics.get('length', nothing):.0f}"
+            f"  {metrics['residues_per_second']:.0f} residues/s"
             f"  waited {metrics['waiting_seconds']:.1f} s"
         )

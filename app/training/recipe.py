@@ -15,6 +15,7 @@ from app.ops.settings import KernelSettings
 from app.sampling.settings import SamplerSettings
 from app.training.optimizer import OptimizerSettings
 from app.training.schedule import ScheduleSettings
+from app.training.validation_settings import ValidationSettings
 
 
 class _Settings(BaseModel):
@@ -38,7 +39,9 @@ class TrainerSettings(_Settings):
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null: no clipping")
     checkpoint_every: int = Field(1000, gt=0, description="optimizer steps between checkpoints")
     keep_checkpoints: int | None = Field(3, gt=0, description="how many of them stay, the newest; null: all")
+    stop_after_skipped: int = Field(20, gt=0, description="optimizer steps skipped in a row that end the run")
     log_every: int = Field(10, gt=0, description="optimizer steps between lines of metrics")
+    validate_every: int | None = Field(1000, gt=0, description="optimizer steps between validations; null: never")
     deterministic: bool = False
 
     @model_validator(mode="after")
@@ -51,6 +54,13 @@ class TrainerSettings(_Settings):
     def steps(self) -> StepSettings:
         """What makes an optimizer step."""
         return StepSettings(batches=self.accumulate, residues=self.residues_per_step)
+
+    @field_validator("strategy")
+    @classmethod
+    def _starts_processes(cls, strategy: str) -> str:
+        if strategy.endswith(("spawn", "fork", "notebook")):
+            raise ValueError("its processes are copies of one that runs already: choose ddp or fsdp")
+        return strategy
 
     @field_validator("max_steps", "max_epochs")
     @classmethod
@@ -91,6 +101,7 @@ class Recipe(_Settings):
     ema: EmaSettings = EmaSettings()
     sampler: SamplerSettings = SamplerSettings()
     data: dict[str, Any]
+    validation: ValidationSettings = ValidationSettings()
     trainer: TrainerSettings = TrainerSettings()
     kernels: KernelSettings = KernelSettings()
     callbacks: CallbacksSettings = CallbacksSettings()

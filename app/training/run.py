@@ -35,6 +35,7 @@ from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS, amended_recipe, changes
 from app.training.run_end import UNLIMITED, is_reached
 from app.training.run_folder import RunFolder
+from app.training.run_report import report_ended
 from app.training.transfer import transfer
 
 
@@ -61,6 +62,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     """
     settings = settings or environment.of_command_line(arguments)
     console.set_up()
+    slurm.requeue_if_told_to_end()
     plan = plan_of(arguments)
     accelerator = accelerator_of(plan.recipe.trainer)  # before anything reads as if the run had begun
     module, report = build_module(plan)
@@ -74,11 +76,17 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         if rank_zero_only.rank == 0:
-            plan.folder.remove_leftovers()  # of a run killed between its last checkpoint and its end
+            _finish(plan.folder, plan.resume, plan.recipe)
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
     trainer, received = fit(module, plan.folder, settings, plan.resume)
     return conclude(plan, trainer.global_step, received)
+
+
+def _finish(folder: RunFolder, ended: Opened, recipe: Recipe) -> None:
+    """What a run killed between its last checkpoint and its end left undone."""
+    folder.remove_leftovers()
+    report_ended(folder, ended.step, ended.epochs_done, ended.state.get("callbacks", {}), recipe.callbacks.curves)
 
 
 def plan_of(arguments: Sequence[str]) -> Plan:
@@ -86,9 +94,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     and a folder that is not free."""
     typed = typed_overrides(arguments)
     resume = typed.get("resume")
-    automatic = resume == AUTO or (slurm.was_requeued() and folder_of(arguments, typed).holds_run())
+    automatic = resume == AUTO or (slurm.was_requeued() and _folder_of(arguments, typed).holds_run())
     if automatic:
-        folder = folder_of(arguments, typed)
+        folder = _folder_of(arguments, typed)
         if (opened := newest(folder, typed_language(typed))) is not None:
             return _continued(opened, folder, _without(arguments, *AT_THE_BEGINNING))
     if resume not in (None, AUTO):
@@ -111,7 +119,7 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if weights is not None and not _chooses_model(arguments):
         config = like_checkpoint(config, weights.recipe, arguments)
         if "out" not in typed:
-            run["out"] = f"runs/{config['name']}"
+            run["out"] = RunFolder.named(config["name"]).path
     if run["out"] is None:
         raise UserError("out=null: name the run's folder, or leave it out")
     if run["resume"] is not None:
@@ -121,6 +129,13 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run(plan.recipe.model_dump(mode="json") if automatic else None)
     return plan
+
+
+def _folder_of(arguments: Sequence[str], typed: Mapping[str, Any]) -> RunFolder:
+    """A run that takes its model from a checkpoint takes its name from there too."""
+    if typed.get("weights") is not None and "out" not in typed and not _chooses_model(_without_language(arguments)):
+        return RunFolder.named(open_checkpoint(typed["weights"], typed_language(typed)).recipe["name"])
+    return folder_of(arguments, typed)
 
 
 def _choose_ema(wanted: Any, weights: Opened | None, typed: Mapping[str, Any]) -> None:

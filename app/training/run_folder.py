@@ -7,6 +7,7 @@ OUT/metrics.csv                     see csv_log.py
 OUT/curves.png, OUT/summary.json    see run_report.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
+OUT/replay/step-000100.ckpt         see replay_file.py
 """
 
 from __future__ import annotations
@@ -67,7 +68,14 @@ class RunFolder:
 
     def kept(self) -> list[Path]:
         """The checkpoints named by their step, oldest first."""
-        return sorted((path for path in self.checkpoints.glob("step-*.ckpt") if _step_of(path) >= 0), key=_step_of)
+        return _numbered(self.checkpoints)
+
+    def replay_of(self, step: int) -> Path:
+        return self.path / "replay" / f"step-{step:06d}.ckpt"
+
+    def replays(self) -> list[Path]:
+        """Steps kept for replay, oldest first."""
+        return _numbered(self.path / "replay")
 
     @classmethod
     def of(cls, checkpoint: Path) -> RunFolder | None:
@@ -76,6 +84,11 @@ class RunFolder:
         folder, here = checkpoint.parents[1], Path.cwd()
         run = cls(folder.relative_to(here) if folder.is_relative_to(here) else folder)
         return run if checkpoint.parent.name == "checkpoints" and run.recipe.is_file() else None
+
+    @classmethod
+    def named(cls, name: str) -> RunFolder:
+        """Where a run of a recipe of that name goes by itself."""
+        return cls(Path("runs") / name)
 
     def holds_run(self) -> bool:
         own = self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
@@ -113,7 +126,7 @@ class RunFolder:
     def refuse_newer(self, checkpoint: Path, step: int) -> None:
         """Raises UserError where this folder's own run went on beyond `checkpoint`, which resuming here would undo."""
         self.refuse_unwritable()
-        newest = max(map(_step_of, self.kept()), default=-1)
+        newest = max(map(step_of, self.kept()), default=-1)
         if newest > step:
             raise UserError(
                 f"resume={checkpoint}: its run went on to step {newest}: go on there by {self.resume_hint()}, or give"
@@ -135,15 +148,16 @@ class RunFolder:
             sync_folder(self.path)
             sync_folder(self.path.parent)
             for path in self.kept():
-                if _step_of(path) > step:
+                if step_of(path) > step:
                     path.rename(path.with_suffix(".ckpt.damaged"))
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """What a killed run left half-written."""
         with told_of(self.path):
-            for leftover in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")):
-                leftover.unlink(missing_ok=True)
+            for folder in (self.path, self.checkpoints, self.path / "replay"):
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
 
     def tell(self, machine: dict) -> None:
         """Write down what the run is computed with, in place of what was written of it before."""
@@ -154,6 +168,11 @@ def _write(path: Path, plain: dict) -> None:
     write_whole(path, lambda file: file.write(yaml.safe_dump(plain, sort_keys=False).encode()))
 
 
-def _step_of(path: Path) -> int:
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("step-*.ckpt") if step_of(path) >= 0), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """Of a checkpoint, by its name; -1 where that does not tell."""
     match = _STEP.fullmatch(path.name)
     return int(match[1]) if match else -1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import time
 import traceback
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from app.training.counts import Counts
 from app.training.files import write_whole
 from app.training.rank_states import of_all_ranks, restore
 from app.training.run_folder import RunFolder
+from app.training.skipped import AllSkipped
 from app.types import ProteinBatch
 
 MONITORED = ("validation_loss", "train_loss")
@@ -66,30 +68,26 @@ class RunReport(Checkpoint):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         told = isinstance(exception, UserError)
         keep(f"error: {exception}" if told else "".join(traceback.format_exception(exception)).rstrip())
-        if self._begun and trainer.world_size == 1:  # other ranks may no longer be there to ask
+        alike = trainer.world_size == 1 or isinstance(exception, AllSkipped)
+        if self._begun and alike:  # else other ranks may no longer be there to ask
             with suppress(RuntimeError, UserError):  # a device that failed, a full disk: the exception tells of it
                 self._write(trainer)
                 self._draw(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = True
+        dropped = len(trainer.datamodule.dropped_examples())
+        checkpoint["callbacks"][self.state_key]["dropped_examples"] = dropped
 
     def _write(self, trainer: Trainer) -> None:
         counts = self.counts.compute() | {"dropped_examples": len(trainer.datamodule.dropped_examples())}
         if trainer.is_global_zero:
-            kept = self.folder.kept()
-            told = {"steps": trainer.global_step, "epochs": int(self._epochs)} | counts
-            told |= {"best": best(self.folder.metrics)}
-            told |= {"last_checkpoint": str(kept[-1].relative_to(self.folder.path)) if kept else None}
-            text = json.dumps(told | {"seconds": round(self.seconds, 3)}, indent=2) + "\n"
-            write_whole(self.folder.summary, lambda file: file.write(text.encode()))
+            _summarise(self.folder, trainer.global_step, int(self._epochs), counts, self.seconds)
 
     def _draw(self, trainer: Trainer) -> None:
         self._drawn = time.monotonic()
-        if trainer.is_global_zero and self.draws and self.folder.metrics.exists():
-            from app.training.curves import draw  # matplotlib takes a second to import
-
-            draw(self.folder.metrics, self.folder.curves)
+        if trainer.is_global_zero and self.draws:
+            _draw(self.folder)
 
     @property
     def seconds(self) -> float:
@@ -104,6 +102,42 @@ class RunReport(Checkpoint):
         self._before = float(state["seconds"])
 
 
+def report_ended(folder: RunFolder, step: int, epochs: int, callbacks: dict[str, Any], draws: bool) -> None:
+    """What a run that was killed right after its last checkpoint could not write any more; nothing where it did.
+
+    callbacks: what that checkpoint, of that step, keeps of the run's callbacks.
+    """
+    state = callbacks.get(RunReport.state_key, {})
+    if "dropped_examples" in state and _told_step(folder) != step:
+        counts = Counts()
+        restore(counts, state["counts"])
+        told = counts.compute() | {"dropped_examples": int(state["dropped_examples"])}
+        _summarise(folder, step, epochs, told, float(state["seconds"]))
+        if draws:
+            _draw(folder)
+
+
+def _told_step(folder: RunFolder) -> int | None:
+    with suppress(OSError, ValueError):
+        return json.loads(folder.summary.read_text()).get("steps")
+    return None
+
+
+def _summarise(folder: RunFolder, step: int, epochs: int, counts: dict[str, int], seconds: float) -> None:
+    kept = folder.kept()
+    told = {"steps": step, "epochs": epochs} | counts | {"best": best(folder.metrics)}
+    told |= {"last_checkpoint": str(kept[-1].relative_to(folder.path)) if kept else None}
+    text = json.dumps(told | {"seconds": round(seconds, 3)}, indent=2, allow_nan=False) + "\n"
+    write_whole(folder.summary, lambda file: file.write(text.encode()))
+
+
+def _draw(folder: RunFolder) -> None:
+    if folder.metrics.exists():
+        from app.training.curves import draw  # matplotlib takes a second to import
+
+        draw(folder.metrics, folder.curves)
+
+
 def best(metrics: Path, names: Iterable[str] = MONITORED) -> dict[str, Any] | None:
     """`metric`, `value` and `step` of the line of metrics.csv with the lowest value; None where there is none."""
     if not metrics.exists():
@@ -111,7 +145,8 @@ def best(metrics: Path, names: Iterable[str] = MONITORED) -> dict[str, Any] | No
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for name in names:
-        if values := [(float(row[name]), int(row["step"])) for row in rows if row.get(name)]:
+        values = [(float(row[name]), int(row["step"])) for row in rows if row.get(name)]
+        if values := [(value, step) for value, step in values if math.isfinite(value)]:
             value, step = min(values)
             return {"metric": name, "value": value, "step": step}
     return None

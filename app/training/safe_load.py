@@ -38,8 +38,24 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
         with path.open("rb") as file:  # once: a run may put a newer one in its place meanwhile
             sealed = verify(file, path)
             file.seek(0)
-            checkpoint = _unpickled(file, stand_ins)
-    except UserError:
+            checkpoint = _unpickled(file, path, stand_ins)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): see to its rights, or its disk") from None
+    except MemoryError:
+        raise UserError(f"{path}: cannot be read, this machine has too little memory for it") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint: give one that training wrote")
+    if not sealed and "trunkline" in checkpoint:
+        log.warning("%s: holds no checksum, as of an older Trunkline or another program; it is taken as it is", path)
+    return checkpoint
+
+
+def _unpickled(file: BinaryIO, path: Path, stand_ins: Sequence[tuple[object, str]]) -> object:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(stand_ins)):
+            warnings.simplefilter("ignore")  # torch's own on odd pickles: what is wrong is told below
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
         raise
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split())
@@ -52,14 +68,3 @@ def load(path: str | Path, stand_ins: Sequence[tuple[object, str]] = ()) -> dict
         raise Damaged(
             f"{path}: cannot be read ({type(error).__name__}): it is cut off, damaged or no checkpoint; copy it again"
         ) from None
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint: give one that training wrote")
-    if not sealed and "trunkline" in checkpoint:
-        log.warning("%s: holds no checksum, as of an older Trunkline or another program; it is taken as it is", path)
-    return checkpoint
-
-
-def _unpickled(file: BinaryIO, stand_ins: Sequence[tuple[object, str]]) -> object:
-    with warnings.catch_warnings(), torch.serialization.safe_globals(list(stand_ins)):
-        warnings.simplefilter("ignore")  # torch's own on odd pickles: what is wrong is told by `load`
-        return torch.load(file, map_location="cpu", weights_only=True)

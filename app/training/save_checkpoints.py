@@ -45,6 +45,8 @@ class SaveCheckpoints(Checkpoint):
             logger.save()  # the lines up to this step are on the disk before the checkpoint that counts on them
         trainer.datamodule.dropped_examples()  # of all ranks, so that the one that writes knows them
         trainer.save_checkpoint(self.folder.last)
+        if failed := trainer.strategy.broadcast(trainer.strategy.checkpoint_io.failed):
+            raise failed
         if trainer.is_global_zero:
             link(self.folder.last, self.folder.checkpoint_of(step))
             self._remove_old()

@@ -15,8 +15,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel, OptimStateKeyType, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from app.errors import UserError
 from app.model.stack import single_layers
@@ -75,6 +76,13 @@ class FullyShard(ModelParallelStrategy):
         return FullyShardedDataParallel.rekey_optim_state_dict(state, key, self.model, optim=optimizer)
 
 
+def unwrap(strategy: Strategy) -> None:
+    """Take off DDP's wrapper, which has made the copies alike. `OptimizerStep` averages their gradients itself, once
+    all ranks know that all have one: the wrapper would wait for those of a rank that ran out of memory."""
+    if isinstance(strategy.model, DistributedDataParallel):
+        strategy.model = strategy.lightning_module
+
+
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     """Cut the parameters of each layer of a stack, and what is left over, into a shard for each device of the mesh.
 
@@ -84,6 +92,18 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     for layer in single_layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether parameters are cut into shards, so that all ranks must call the model equally often."""
+    return any(isinstance(part, FSDPModule) for part in module.modules())
+
+
+def reshard(module: nn.Module) -> None:
+    """`fully_shard` leaves the outermost parameters gathered after a forward pass without a backward one."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 @cache

@@ -1,6 +1,8 @@
 """What the hardware makes of a run: residues per second, waiting for data, memory, and how much of its peak is used."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
@@ -42,6 +44,13 @@ class Throughput(Metric):
             "memory_mb": float(self.memory),
         }
         return row | ({"mfu": float(self.flops) / seconds / self.peak_flops} if self.peak_flops else {})
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What takes place inside is none of training's time."""
+        began = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - began
 
     def reset(self) -> None:
         super().reset()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.data.datamodule import ProteinDataModule, build_dataset
-from app.data.part import Part
+from app.data.part import Part, some_of
 from app.data.split import ValidationSettings, held_out, split
 from app.data.strings import Strings
 from app.errors import UserError
@@ -65,6 +65,16 @@ def test_the_choice_depends_on_names_and_seed_and_survives_growth():
     more = [*names, *(f"q{index}" for index in range(100))]
     grown = chosen(more, np.concatenate([clusters, 200 + np.arange(100)]))
     assert len(first & grown) > 0.8 * len(first)
+
+
+def test_some_of_a_set_that_grows_are_much_the_same():
+    names = [f"p{index:03d}" for index in range(200)]
+    few, more = some_of(names, 20), some_of(names[:100], 20)
+    assert len(set(few.tolist())) == 20 and sorted(some_of(names, None).tolist()) == list(range(200))
+    assert {index for index in few.tolist() if index < 100} <= set(more.tolist())
+    again = some_of(names[::-1], 20)
+    assert [names[::-1][index] for index in again] == [names[index] for index in few]
+    assert len(some_of(names, 500)) == 200 and some_of([], 3).dtype == int
 
 
 def test_clusters_of_given_names_are_held_out():

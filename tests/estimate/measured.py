@@ -10,6 +10,7 @@ from app.ops import select
 from app.training.module import CodesignModule
 from app.training.recipe import Recipe, parse_recipe
 from app.training.resume import RUN_KEYS
+from app.training.undo import Before
 
 SMALL = 24
 """Residues of the passes that load what is loaded at first use."""
@@ -41,7 +42,9 @@ def _train(recipe: Recipe, size: int, length: int) -> None:
     optimizer, batch = module.configure_optimizers(), noisy_batch(length, size, recipe.flow)
     for _ in range(2):
         step(module, batch)
+        before = Before(optimizer)
         optimizer.step()
+        del before
         optimizer.zero_grad()
 
 

@@ -15,6 +15,7 @@ from app.bench.proteins import noisy_batch
 from app.ops import select
 from app.training.module import CodesignModule
 from app.training.strategies import shard
+from app.training.undo import Before
 from tests.estimate.measured import SMALL, recipe_of, under_its_precision
 from tests.training import runs
 
@@ -52,7 +53,9 @@ def train(strategy: str, arguments: list[str], size: int, length: int) -> None:
     optimizer, batch = module.configure_optimizers(), noisy_batch(length, size, recipe.flow)
     for _ in range(3):
         loss(batch).backward()
+        before = Before(optimizer)
         optimizer.step()
+        del before
         optimizer.zero_grad()
 
 

@@ -36,6 +36,14 @@ def test_a_growth_that_changes_on_the_way_is_followed():
     assert NEAR * 1e9 <= need(found) <= 1e9
 
 
+def test_a_flat_beginning_leads_nobody_astray():
+    def need(length: int) -> float:
+        return 8e7 + (1e3 * length if length < 20 else 2e4 + 2.5e4 * (length - 20) ** 2)
+
+    found, _ = search(need, 2e10, 16, power=2, fixed=8e7)
+    assert NEAR * 2e10 <= need(found) <= 2e10
+
+
 def test_small_numbers_are_found_exactly():
     assert [search(lambda size: 10 * size, room, 1, power=1)[0] for room in (9, 10, 25, 39, 40)] == [0, 1, 2, 3, 4]
 

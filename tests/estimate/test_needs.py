@@ -65,11 +65,11 @@ def passes(arguments: list[str], size: int, length: int) -> tuple[float, int, fl
 def assert_right(arguments: list[str], size: int, length: int) -> None:
     """Work to the product; of memory, what is counted is so within a few per cent."""
     needs = needs_of(recipe_of(*arguments), "cpu")
-    training, sampling = needs.training(size, length), needs.sampling(size, length)
+    training, sampling = needs.passes(size, length), needs.sampling(size, length)
     flops_train, of_training, flops_forward, of_sampling = passes(arguments, size, length)
     assert training.flops == pytest.approx(flops_train, rel=1e-3)
     assert sampling.flops == pytest.approx(flops_forward, rel=1e-3)
-    assert (training.peak - needs.resident) / FRAGMENTS == pytest.approx(of_training, rel=0.02)
+    assert (training.peak - needs.weights) / FRAGMENTS == pytest.approx(of_training, rel=0.02)
     assert (sampling.peak - needs.weights) / FRAGMENTS == pytest.approx(of_sampling, rel=0.02)
 
 
@@ -93,12 +93,12 @@ def test_a_language_model_counts(recipe, backend, tmp_path):
     folder = write_esm(tmp_path / "esm", layers=3, width=32, heads=4)
     arguments = [f"recipe={recipe}", f"model.esm.name={folder}", "model.trunk.stages.0.depth=2"]
     needs = needs_of(recipe_of(*arguments), "cpu")
-    training = needs.training(2, 31)
+    training = needs.passes(2, 31)
     flops, peak, *_ = passes(arguments, 2, 31)
     assert needs.language > 3 * 12 * 32**2 * 4  # ESM-2's layers have 12 width^2 weights each
     assert training.flops == pytest.approx(flops, rel=0.01)
     # The real one was loaded before, and keeps what it said of the last batch.
-    assert (training.peak - needs.resident) / FRAGMENTS == pytest.approx(peak, rel=0.1)
+    assert (training.peak - needs.weights - needs.language) / FRAGMENTS == pytest.approx(peak, rel=0.1)
 
 
 MEASURED = [
@@ -143,12 +143,12 @@ def test_a_moving_average_is_one_more_copy_of_the_weights():
 
 def test_gradients_of_earlier_batches_are_there_in_the_forward_pass():
     alone, added = (needs_of(recipe_of("recipe=tiny", f"trainer.accumulate={n}"), "cpu") for n in (1, 4))
-    assert 0 < added.training(1, 60).peak - alone.training(1, 60).peak <= 1.1 * alone.weights
+    assert 0 < added.passes(1, 60).peak - alone.passes(1, 60).peak <= 1.1 * alone.weights
 
 
 def test_a_fused_kernel_does_the_references_work_and_keeps_its_arguments_and_results_alone():
     on_gpu = {
-        name: needs_of(recipe_of(*LEGACY, HALF, f"kernels={name}"), NVIDIA).training(1, 96)
+        name: needs_of(recipe_of(*LEGACY, HALF, f"kernels={name}"), NVIDIA).passes(1, 96)
         for name in ("triton", "reference", "torch")
     }
     fused, written_out, sliced = on_gpu["triton"], on_gpu["reference"], on_gpu["torch"]

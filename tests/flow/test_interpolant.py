@@ -70,6 +70,14 @@ def test_the_batch_holds_the_times_it_was_noised_at():
 # The paths
 
 
+def test_times_that_are_given_are_those_it_is_noised_at():
+    clean, times = protein_batch(), (torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]]))
+    noisy = corrupt(clean, FlowSettings(), generator(), times)
+    assert torch.equal(noisy.r3_t, times[0]) and torch.equal(noisy.so3_t, times[0]) and noisy.cat_t is times[1]
+    torch.testing.assert_close(noisy.trans_t[1], clean.trans_1[1])
+    assert torch.equal(noisy.aatypes_t[0], clean.aatypes_1[0]) and (noisy.aatypes_t[1] == MASK_TOKEN).all()
+
+
 def test_translations_lie_between_centred_noise_and_data():
     batch = protein_batch(400, 20)
     noisy = at_time(batch, batch_transport=False, translation_noise=10.0)

@@ -63,6 +63,13 @@ def test_a_batch_that_is_too_large_is_halved(run):
     assert max(size for size in model.sizes if model.sizes.count(size) > 1) == 2
 
 
+def test_later_batches_of_a_shape_that_failed_are_halved_before_they_fail(run):
+    model = FailingFor([], largest=2)
+    _, manifest = run(model, task="unconditional", lengths=[9], samples_per_length=16, max_batch_size=8)
+    assert manifest["done"] == 16
+    assert [size for size in model.sizes if size > 2] == [8, 4]
+
+
 def test_what_no_halving_changes_ends_the_run_with_its_line_and_keeps_what_was_made(run, tmp_path):
     class Refusing(FailingFor):
         def __call__(self, batch):

@@ -12,6 +12,7 @@ import torch
 
 from app.training.module import CodesignModule
 from app.training.throughput import MEASURED
+from app.training.validate import SECONDS
 from tests.data import made_structures
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 def rows(out: Path) -> list[dict[str, str]]:
     """metrics.csv, without what no run repeats."""
     with (out / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in MEASURED} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in (*MEASURED, SECONDS)} for row in csv.DictReader(file)]
 
 
 class Crash(Exception):

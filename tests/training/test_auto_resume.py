@@ -1,12 +1,14 @@
 """`resume=auto`: one command that begins a run, goes on with it, and takes the newest checkpoint that verifies."""
 
+import errno
+
 import pytest
 import torch
 
 from app.errors import UserError
 from app.training.run import train
 from tests.training import runs
-from tests.training.runs import Crash, arguments, assert_same_weights, rows
+from tests.training.runs import Crash, arguments, assert_same_weights, data, rows
 
 SETTINGS = ("trainer.max_steps=8", "trainer.checkpoint_every=2", "trainer.log_every=3")
 
@@ -60,6 +62,44 @@ def test_damaged_ones_are_passed_over_by_name(tmp_path, made, monkeypatch, capsy
     assert rows(tmp_path / "whole") == rows(tmp_path / "out")
     names = {path.name for path in checkpoints.iterdir()}
     assert names == {"last.ckpt", *(f"step-00000{step}.ckpt" for step in (4, 6, 8)), "step-000006.ckpt.damaged"}
+
+
+def test_an_older_last_does_not_hide_a_newer_one(tmp_path, made, monkeypatch, capsys):
+    command, checkpoints = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "checkpoints"
+    crash(command, 7, monkeypatch)
+    older = (checkpoints / "step-000004.ckpt").read_bytes()
+    (checkpoints / "last.ckpt").unlink()
+    (checkpoints / "last.ckpt").write_bytes(older)
+    assert train(command) == 0
+    assert f"resuming {checkpoints / 'step-000006.ckpt'}: epoch 0, step 6" in capsys.readouterr().out
+    assert not list(checkpoints.glob("*.damaged"))
+
+
+def test_one_that_cannot_be_read_now_is_not_damaged(tmp_path, made, monkeypatch):
+    command, checkpoints = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "checkpoints"
+    crash(command, 7, monkeypatch)
+    before = {path.name for path in checkpoints.iterdir()}
+
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("app.training.safe_load.verify", fails)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read \(Input/output error\): see to its rights"):
+        train(command)
+    assert before == {path.name for path in checkpoints.iterdir()}
+
+
+def test_a_run_named_by_the_checkpoint_it_begins_from_is_found_again(tmp_path, made, monkeypatch):
+    train([*made, f"out={tmp_path / 'first'}"])
+    monkeypatch.chdir(tmp_path)
+    others = tmp_path / "runs" / "multiflow_legacy"  # the name that a command without a recipe has by default
+    others.mkdir(parents=True)
+    weights = f"weights={tmp_path / 'first' / 'checkpoints' / 'last.ckpt'}"
+    command = [weights, *data(tmp_path), "trainer=cpu", "callbacks.curves=false", *SETTINGS, "resume=auto"]
+    crash(command, 3, monkeypatch)
+    assert train(command) == 0
+    assert runs.checkpoint(tmp_path / "runs" / "tiny")["global_step"] == 8
+    assert not list(others.iterdir())
 
 
 def test_where_none_verifies_nothing_is_begun_anew(tmp_path, made, monkeypatch):

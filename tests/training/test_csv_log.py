@@ -49,6 +49,18 @@ def test_later_lines_and_one_cut_off_are_dropped(tmp_path):
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_later_lines_of_one_kind_are_dropped(tmp_path):
+    log = CsvLog(tmp_path / "metrics.csv", ("loss", "validation_loss"))
+    for step in (10, 20):
+        log.log_metrics({"loss": step}, step=step)
+        log.log_metrics({"validation_loss": step}, step=step)
+    log.drop_after(10, having="loss")
+    assert [(row["step"], row["loss"]) for row in read(log.path)] == [("10", "10"), ("10", ""), ("20", "")]
+    log.drop_after(0, having="validation_loss")
+    log.drop_after(0, having="other")
+    assert [(row["step"], row["loss"]) for row in read(log.path)] == [("10", "10")]
+
+
 def test_a_folder_in_its_place_is_an_error(tmp_path):
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(UserError, match=r"metrics\.csv: cannot be written"):

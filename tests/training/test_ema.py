@@ -109,7 +109,7 @@ def test_sharded_parameters_are_averaged_as_they_lie_and_stored_whole(tmp_path):
             stage.global_step = 0
             ema.on_train_start(stage, trained)
             stage.global_step = 1
-            ema.on_train_batch_end(stage, trained)
+            ema.on_train_batch_end(stage, trained, {})
             assert isinstance(ema._average["weight"], DTensor) == (trained is module)
             ema.on_save_checkpoint(stage, trained, saved := {})
             stored.append(saved[KEY])

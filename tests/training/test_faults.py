@@ -21,19 +21,35 @@ COMMAND = [
     "resume=auto",
 ]
 SLOW_DISK = 0.05  # seconds a flush: saving takes about half of a run's time, and of the kills
+VALIDATION = [
+    "data.split=train",  # which has chains held out; an epoch of it does not end within a run
+    "trainer.validate_every=2",
+    "validation.examples=4",
+    "validation.times=[0.5]",
+    "validation.lengths=[10]",
+    "validation.designs=1",
+    "validation.folds=1",
+    "validation.steps=2",
+]
 SETTINGS = {  # ranks, optimizer steps, what else is typed
     "plain": (1, 30, []),
     "accumulating, with workers": (1, 10, ["trainer.accumulate=2", "data.loader.num_workers=2"]),
     "ddp": (2, 14, ["trainer.devices=2", "trainer.strategy=ddp"]),
+    "fsdp": (2, 10, ["trainer.devices=2", "trainer.strategy=fsdp"]),
+    "validating, with workers": (1, 10, [*VALIDATION, "data.loader.num_workers=1"]),
+    "validating, ddp": (2, 10, [*VALIDATION, "trainer.devices=2", "trainer.strategy=ddp"]),
 }
 
 
 def kill(setting: str, kills: int, folder: Path) -> None:
     """Runs that are killed so often, all in all, each held to one that was not."""
     (ranks, steps, more), random = SETTINGS[setting], Random(0)
-    command, whole, fates, trained = [*COMMAND, f"trainer.max_steps={steps}", *more], folder / "whole", [], 0
+    typed = {text.partition("=")[0]: text for text in (*COMMAND, f"trainer.max_steps={steps}", *more)}
+    command, whole, fates, trained = list(typed.values()), folder / "whole", [], 0
     seconds = lives.live(command, whole, ranks, SLOW_DISK)
-    assert [int(row["step"]) for row in runs.rows(whole)] == [*range(4, steps, 4), steps]
+    assert [int(row["step"]) for row in runs.rows(whole) if row["train_loss"]] == [*range(4, steps, 4), steps]
+    validated = [int(row["step"]) for row in runs.rows(whole) if not row["train_loss"]]
+    assert validated == (list(range(2, steps + 1, 2)) if set(VALIDATION) <= set(command) else [])
     while (struck := sum(len(fate.kills) for fate in fates)) < kills:
         out = folder / f"run{len(fates)}"
         fates.append(lives.live_dangerously(command, out, random, seconds, min(12, kills - struck), ranks, SLOW_DISK))
@@ -63,7 +79,9 @@ def hold(whole: Path, out: Path, fate: lives.Fate, ranks: int) -> None:
     assert not list(out.rglob(".*.tmp")), "nothing half-written stays"
 
 
-@pytest.mark.parametrize(("setting", "kills"), [("accumulating, with workers", 3), ("ddp", 2)])
+@pytest.mark.parametrize(
+    ("setting", "kills"), [("accumulating, with workers", 3), ("ddp", 2), ("validating, with workers", 2)]
+)
 def test_a_few_kills(tmp_path, setting, kills):
     kill(setting, kills, tmp_path)
 

@@ -1,26 +1,23 @@
 """The LightningModule: where its randomness comes from, self-conditioning, gradients, learning."""
 
 import json
-import types
 
 import pytest
 import torch
 
 from app.training.module import CodesignModule
+from app.training.passes import Place
 from tests.factories import generator, noisy_batch, padded, perturb, protein_batch, tiny_module, tiny_recipe
 
 LOSSES = ["trans_loss", "rots_vf_loss", "aatypes_loss", "auxiliary_loss", "train_loss"]
 
 
-def at(module: CodesignModule, epoch: int = 0, rank: int = 0) -> CodesignModule:
-    """The module as in that epoch of a run."""
-    stage = types.SimpleNamespace(current_epoch=epoch, global_rank=rank, global_step=0, accumulate_grad_batches=1)
-    module._trainer = stage
-    return module
+def at(batch: int = 0, epoch: int = 0, rank: int = 0) -> Place:
+    return Place(epoch, batch, rank)
 
 
 def loss(module: CodesignModule, batch_idx: int = 0, **where) -> torch.Tensor:
-    return at(module, **where).training_step(protein_batch(3, 12, given=2, missing=2), batch_idx)["loss"]
+    return module.outputs(protein_batch(3, 12, given=2, missing=2), at(batch_idx, **where))["loss"]
 
 
 # Randomness
@@ -42,17 +39,17 @@ def test_a_step_depends_on_seed_epoch_batch_and_rank_alone():
 
 def test_dropout_differs_from_step_to_step():
     stage = tiny_recipe()["model"]["trunk"]["stages"][0] | {"transformer_dropout": 0.5}
-    module = at(tiny_module(model={"trunk": {"stages": [stage]}}).train())
+    module = tiny_module(model={"trunk": {"stages": [stage]}}).train()
     noisy, found = noisy_batch(), []
     for batch_idx in (1, 2, 1):
-        module._generator(batch_idx)
+        module._seed_dropout(at(batch_idx))
         found.append(module.losses(noisy)["train_loss"])
     assert torch.equal(found[0], found[2])
     assert not torch.equal(found[0], found[1])
 
 
 def test_a_step_reports_every_example():
-    out = at(tiny_module()).training_step(protein_batch(3, 12), 0)
+    out = tiny_module().outputs(protein_batch(3, 12), at())
     assert list(out["losses"]) == LOSSES
     assert all(value.shape == (3,) and not value.requires_grad for value in out["losses"].values())
     assert out["structure_t"].shape == out["token_t"].shape == (3,)
@@ -73,7 +70,7 @@ def test_padding_does_not_change_the_losses_of_a_noisy_batch():
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_share_of_steps_with_self_conditioning(share):
     module = tiny_module(flow={"self_condition_share": share})
-    seen = [module._conditions(batch_idx) for batch_idx in range(200)]
+    seen = [module._conditions(at(batch_idx)) for batch_idx in range(200)]
     assert sum(seen) / 200 == pytest.approx(share, abs=0.12)
 
 
@@ -100,7 +97,7 @@ def test_unknown_residues_train_also_without_a_column_for_them():
     )  # fmt: skip
     batch = protein_batch(2, 12, given=2)
     batch.aatypes_1[:, ::3] = 20
-    out = at(module).training_step(batch, 0)
+    out = module.outputs(batch, at())
     assert out["loss"].isfinite()
     assert module.noisy(batch, generator(), conditioned=True).aatypes_sc.shape == (2, 12, 21)
 

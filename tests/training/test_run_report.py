@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -15,12 +16,12 @@ from app.errors import UserError
 from app.training import git_state
 from app.training.counts import Counts
 from app.training.csv_log import CsvLog
-from app.training.curves import draw
+from app.training.curves import _panels, draw
 from app.training.fit import LogMetrics
 from app.training.metrics import COLUMNS
 from app.training.rank_states import of_all_ranks, restore
 from app.training.run import train
-from app.training.run_report import best
+from app.training.run_report import RunReport, best
 from tests.training import runs
 from tests.training.runs import EPOCH, Crash, arguments, rows
 
@@ -137,6 +138,26 @@ def test_the_curves_are_a_picture(whole, tmp_path):
         draw(tmp_path / "metrics.csv", tmp_path / "metrics.csv" / "curves.png")
 
 
+def test_what_is_validated_and_designed_has_its_panels():
+    names = ["train_loss", "trans_loss", "trans_loss_t0.00-0.25", "validation_loss", "validation_trans_loss_t0.10"]
+    names += [
+        "validation_examples",
+        "validation_seconds",
+        "designs_helix",
+        "designs_clashes",
+        "inverse_folding_recovery",
+    ]
+    assert _panels(pd.DataFrame(columns=names)) == {
+        "loss": ["train_loss", "trans_loss"],
+        "validation": ["train_loss", "validation_loss"],
+        "trans_loss by time": ["trans_loss_t0.00-0.25"],
+        "validation_trans_loss by time": ["validation_trans_loss_t0.10"],
+        "designs": ["designs_helix"],
+        "folding": ["inverse_folding_recovery"],
+        "designs_clashes": ["designs_clashes"],
+    }
+
+
 def test_they_can_be_left_out(tmp_path):
     train(arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}"))
     assert not (tmp_path / "out/curves.png").exists()
@@ -190,3 +211,32 @@ def test_machine_yaml_tells_the_state_of_the_code_and_lightnings_version(whole):
     now = git_state.git_state()  # the same, unless somebody commits meanwhile
     assert (now or {}).keys() == (told["git"] or {}).keys()
     assert told["versions"]["lightning"] and told["versions"]["torch"] == str(torch.__version__)
+
+
+def test_a_run_killed_right_after_its_last_checkpoint_is_told_of_in_full(whole, tmp_path, monkeypatch):
+    made = arguments(whole, "trainer.max_steps=6", "trainer.checkpoint_every=3", "trainer.log_every=2")
+    command = [*made, "resume=auto", f"out={tmp_path / 'out'}"]
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        write = RunReport._write
+
+        def killed(self, trainer):
+            if trainer.global_step == 6:
+                raise Crash
+            write(self, trainer)
+
+        patch.setattr(RunReport, "_write", killed)
+        train(command)
+    assert summary(tmp_path / "out")["steps"] == 3
+    assert train(command) == 0
+    told = summary(tmp_path / "out")
+    assert list(told) == KEYS
+    assert (told["steps"], told["last_checkpoint"]) == (6, "checkpoints/step-000006.ckpt")
+    seen = sum(int(row["examples"]) * float(row["length"]) for row in rows(tmp_path / "out"))
+    assert told["residues_seen"] == pytest.approx(seen, rel=1e-6)
+
+
+def test_what_is_not_finite_is_never_the_best(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train_loss\n1,nan\n2,3.0\n3,inf\n4,nan\n")
+    assert best(tmp_path / "metrics.csv") == {"metric": "train_loss", "value": 3.0, "step": 2}
+    (tmp_path / "metrics.csv").write_text("step,train_loss\n1,nan\n")
+    assert best(tmp_path / "metrics.csv") is None

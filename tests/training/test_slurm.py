@@ -14,6 +14,13 @@ JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "fold", "SLURM_NTASKS": "1", "S
 TASK = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 
 
+@pytest.fixture(autouse=True)
+def _handler():
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     """What `scontrol` was called with, a line a call."""
@@ -59,6 +66,16 @@ def test_a_job_goes_on_by_the_same_command(tmp_path, monkeypatch, queue, number,
     assert train([*command, *([] if queued else ["resume=auto"])]) == 0
     assert_same_weights(tmp_path / "whole", out)
     assert rows(tmp_path / "whole") == rows(out)
+
+
+def test_a_job_that_is_told_to_end_before_it_trains_is_queued_again(tmp_path, monkeypatch, queue):
+    in_job(monkeypatch)
+    monkeypatch.setattr("app.training.run.build_module", lambda plan: os.kill(os.getpid(), signal.SIGUSR1))
+    with pytest.raises(SystemExit) as end:
+        train(arguments(tmp_path, f"out={tmp_path / 'out'}"))
+    assert end.value.code == 128 + signal.SIGUSR1
+    assert queue.read_text().splitlines() == ["requeue 4711"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_outside_of_slurm_the_same_signal_saves_and_ends(tmp_path, monkeypatch, queue):

@@ -1,6 +1,8 @@
 """Two processes that train one model, on the CPU: copies (DDP) and shards (FSDP)."""
 
+import resource
 import shutil
+import signal
 import sys
 
 import pytest
@@ -86,3 +88,54 @@ def test_schedules_groups_and_the_average_go_on_on_any_number_of_devices(tmp_pat
     shards = ("trainer.devices=2", f"trainer.strategy={strategy}", groups, "schedule=warmup", "schedule.warmup_steps=2")
     run(f"resume={on}", *shards, "trainer.max_steps=5")
     assert runs.checkpoint(tmp_path / "alone")["global_step"] == 5
+
+
+@every_strategy
+def test_where_no_checkpoint_can_be_written_all_end_with_one_message(tmp_path, strategy):
+    made = arguments(tmp_path, *two(strategy), "trainer.max_steps=8", "trainer.checkpoint_every=4")
+
+    def files_of_50_kilobytes_at_most():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond is an error then
+
+    with runs.in_own_process(*made, f"out={tmp_path / 'out'}", preexec_fn=files_of_50_kilobytes_at_most) as process:
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 2
+    told = [line for line in error.splitlines() if "last.ckpt" in line]
+    assert told and all(line.startswith("error: ") and "cannot be written (File too large)" in line for line in told)
+    assert "Traceback" not in error
+
+
+def validation(out) -> dict[str, float]:
+    """The numbers of a run's first validation."""
+    row = next(row for row in rows(out) if not row["train_loss"])
+    return {name: float(text) for name, text in row.items() if text}
+
+
+@pytest.mark.parametrize("more", [[], ["ema.decay=null"]])
+@every_strategy
+def test_two_validate_to_the_numbers_of_one(tmp_path, strategy, more):
+    """Of the same weights; each held-out example counts once, though the ranks' batches do not come out even."""
+    validate = (
+        *("data.validation.fraction=0.4", "trainer.validate_every=1", "validation.times=[0.2,0.7]"),
+        *("validation.lengths=[7]", "validation.designs=3", "validation.folds=3", "validation.steps=3"),
+        *("optimizer.lr=1e-12", "optimizer.weight_decay=0", "data.loader.max_batch_size=2", "trainer.max_steps=2"),
+    )
+    made = [text for text in arguments(tmp_path) if not text.startswith("data.loader")]
+    run(*made, *validate, *more, f"out={tmp_path / 'one'}")
+    run(*made, *validate, *more, *two(strategy), f"out={tmp_path / 'two'}")
+    expected, found = validation(tmp_path / "one"), validation(tmp_path / "two")
+    assert found.keys() == expected.keys() and expected["validation_examples"] == 5
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+    last = runs.checkpoint(tmp_path / "two")
+    assert last["global_step"] == 2 and all(tensor.isfinite().all() for tensor in last["state_dict"].values())
+
+
+@every_strategy
+def test_two_validate_and_train_on_as_if_they_had_not(tmp_path, strategy):
+    small = ("validation.times=[0.5]", "validation.lengths=[7]", "validation.folds=1", "validation.steps=2")
+    made = arguments(tmp_path, *two(strategy), *small, "data.validation.fraction=0.3", "trainer.max_steps=4")
+    run(*made, "trainer.validate_every=2", f"out={tmp_path / 'with'}")
+    run(*made, "trainer.validate_every=null", f"out={tmp_path / 'without'}")
+    assert_same_weights(tmp_path / "with", tmp_path / "without")

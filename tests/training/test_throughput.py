@@ -39,6 +39,15 @@ def test_rates_are_of_the_residues_that_are_present():
     assert throughput.compute()["waiting_seconds"] == 0
 
 
+def test_a_pause_is_none_of_trainings_time():
+    throughput = Throughput()
+    throughput.reset()
+    began = time.perf_counter()
+    with throughput.paused():
+        time.sleep(0.3)
+    assert throughput.compute()["seconds"] < time.perf_counter() - began - 0.29
+
+
 def test_there_is_no_mfu_where_the_peak_is_unknown():
     throughput = Throughput()
     throughput.update(protein_batch(2, 20), waited=0.0)

@@ -1,0 +1,36 @@
+"""Do atoms of the backbone lie within one another."""
+
+import torch
+from torch import Tensor
+
+from app.chem import atoms
+
+RADII = {atoms.N: 1.55, atoms.CA: 1.70, atoms.C: 1.70, atoms.CB: 1.70, atoms.O: 1.52}
+"""Van der Waals radii by slot of atom37, angstrom (Bondi 1964)."""
+
+OVERLAP = 0.9
+"""Angstrom that spheres may share. Hydrogen bonds and tight turns of good crystal structures take up to 0.6."""
+
+
+def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OVERLAP) -> Tensor:
+    """Pairs of backbone atoms (CB among them) that overlap, for each 100 residues, [...].
+
+    Two atoms overlap where the spheres of their van der Waals radii do by more than `overlap` angstrom. Those of one
+    residue and of neighbours in a chain, at the distances of bonds and angles, are not compared. atom37:
+    [..., N, 37, 3] angstrom; an atom at the origin, where absent ones are, is left out. mask: [..., N], 1 = present.
+    chain_idx: [..., N].
+    """
+    slots = list(RADII)
+    points = atom37[..., slots, :]
+    there = (points != 0).any(-1) & mask.bool()[..., None]
+    radii = points.new_tensor(list(RADII.values())).expand(points.shape[:-1])
+    points, there, radii = points.flatten(-3, -2), there.flatten(-2), radii.flatten(-2)  # [..., M, 3], [..., M]
+
+    residue = torch.arange(mask.shape[-1], device=mask.device).repeat_interleave(len(slots))
+    chain = chain_idx.repeat_interleave(len(slots), dim=-1)
+    neighbours = (residue[:, None] - residue).abs() < 2
+    neighbours = neighbours & (chain[..., :, None] == chain[..., None, :])
+    limit = radii[..., :, None] + radii[..., None, :] - overlap
+    within = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") < limit
+    pairs = within & ~neighbours & there[..., :, None] & there[..., None, :]
+    return 50 * pairs.sum((-1, -2)) / mask.sum(-1).clamp(min=1)  # each pair is there twice

@@ -1,0 +1,71 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from app.errors import UserError
+from app.training.files import told_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+log = logging.getLogger(__name__)
+
+
+class Lock:
+    """`OUT/.lock`, held from `take` to `release` or the process's end, however it ends.
+
+    A record lock (`lockf`), which processes that this one forks do not hold: a data worker that outlives a killed run
+    keeps nobody from going on with it.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / ".lock"
+        self._file: IO[str] | None = None
+
+    def take(self) -> None:
+        """Raises UserError where another process holds it."""
+        if fcntl is None:
+            return
+        with told_of(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while self._file is None:
+                file = self.path.open("a+")
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    file.seek(0)
+                    holder = file.read().strip() or "another process"
+                    file.close()
+                    raise UserError(
+                        f"out={self.path.parent}: {holder} is training into it: wait for its end or stop it, or choose"
+                        " another out="
+                    ) from None
+                except OSError as error:  # a file system without locks
+                    log.warning("%s: cannot be locked (%s): start no second run here", self.path, error.strerror)
+                self._file = file if _is_at(self.path, file) else None  # its holder may just have removed it
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._file.flush()
+
+    def release(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,179 @@
+"""Validation in the middle of training, which takes no notice of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
+
+from app.training import held_out_losses, trial_designs
+from app.training.console import say
+from app.training.ema import Ema
+from app.training.example_means import ExampleMeans
+from app.training.held_out_losses import SEED
+from app.training.in_halves import Measured, in_halves
+from app.training.interrupt import StopOnSignal
+from app.training.recipe import Recipe
+from app.training.run_end import is_reached
+from app.training.strategies import reshard
+from app.training.throughput import Throughput
+from app.training.trial_designs import sampled
+
+LOSS, COUNT, SECONDS = "validation_loss", "validation_examples", "validation_seconds"
+
+
+def columns(recipe: Recipe) -> tuple[str, ...]:
+    """Columns of the log that validation adds."""
+    if not is_on(recipe):
+        return ()
+    losses = held_out_losses.columns(recipe.validation.times)
+    return (*losses, COUNT, *(trial_designs.COLUMNS if recipe.validation.samples else ()), SECONDS)
+
+
+def is_on(recipe: Recipe) -> bool:
+    return recipe.trainer.validate_every is not None and bool(recipe.validation.times or recipe.validation.samples)
+
+
+class Validate(Callback):
+    """Losses of what is held out, and a short sampling run, every so many optimizer steps and at the end of a run that
+    was longer: a line to every logger.
+
+    It comes before the checkpoint of its step, which hence stands for a validation that was done: a run that is killed
+    meanwhile goes on from an earlier one, and does it again. A signal cuts it short, so that the run is soon saved, and
+    what was cut short comes first when the run goes on; save at the run's own end, after which nothing would.
+    `validated_step` is the step of the last one; lines of later steps are to be written anew.
+
+    The average of the weights, where there is one, is what is validated. All generators are afterwards as before.
+    """
+
+    state_key = "validation"
+
+    def __init__(self, recipe: Recipe, stop: StopOnSignal, ema: Ema | None, throughput: Throughput):
+        self.recipe, self.stop, self.ema, self.throughput = recipe, stop, ema, throughput
+        self.every = recipe.trainer.validate_every
+        self.means = ExampleMeans(columns(recipe))
+        self.validated_step: int | None = None
+        self._step = 0
+        self._to_its_end = self._cut_short = False
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.means.to(module.device)
+        self._step = step = trainer.global_step
+        lies_ahead = trainer.max_steps >= self.every
+        if lies_ahead and trainer.datamodule.held_out is None and self.recipe.validation.times:
+            say("nothing is held out: validation takes no losses (data.validation)")
+        if self.validated_step is None:
+            self.validated_step = step
+        elif self.validated_step < step and step % self.every == 0:
+            self._validate(trainer, module, ends=False)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self._step:  # gradients are being accumulated
+            return
+        self._step = step
+        ends = is_reached(self.recipe.trainer, step, trainer.current_epoch + trainer.is_last_batch)
+        if step % self.every == 0 or (ends and step > self.every):
+            self._validate(trainer, module, ends)
+
+    def _validate(self, trainer: Trainer, module: LightningModule, ends: bool) -> None:
+        began = time.perf_counter()
+        self._to_its_end, self._cut_short = ends, False
+        self.means.reset()
+        with self.throughput.paused(), isolate_rng():
+            torch.manual_seed(SEED)  # for dropout that stays on in inference
+            if self.recipe.validation.times:
+                self._take_losses(trainer)
+            self._sample(trainer, module)
+            reshard(module)
+        if not self._cut_short:
+            self._write(trainer, time.perf_counter() - began)
+
+    def _take_losses(self, trainer: Trainer) -> None:
+        """By Lightning's own loop, which calls the module's `validation_step`. Where nothing is held out it does
+        nothing."""
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.restarting = False
+        first = trainer._logger_connector._first_loop_iter  # as Lightning keeps it where it validates by itself
+        trainer.validating = True
+        loop.run()
+        trainer.training = True
+        trainer._logger_connector._first_loop_iter = first
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self._is_to_stop(trainer):
+            raise StopIteration  # ends Lightning's loop
+
+    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Measured, *_: Any) -> None:
+        for names, numbers in outputs:
+            self.means.update(names, numbers)
+
+    @torch.no_grad()
+    def _sample(self, trainer: Trainer, module: LightningModule) -> None:
+        pieces = trial_designs.pieces(self.recipe.validation, trainer.datamodule, module.model.has_sequence_head)
+        mine = trial_designs.of_rank(pieces, trainer.global_rank, trainer.world_size)
+        average = nullcontext() if self.ema is None else self.ema.in_place(module)
+        with average, _in_eval_mode(module), trainer.precision_plugin.val_step_context():
+            for task, make in mine:
+                if self._is_to_stop(trainer):
+                    return
+                batch = trainer.strategy.batch_to_device(make())
+                for names, numbers in in_halves(partial(sampled, module, task), batch, module.step.ranks):
+                    self.means.update(names, numbers)
+
+    def _is_to_stop(self, trainer: Trainer) -> bool:
+        """To be asked on all ranks."""
+        if not self._to_its_end and not self._cut_short:
+            self._cut_short = self.stop.ends(trainer)
+        return self._cut_short
+
+    def _write(self, trainer: Trainer, seconds: float) -> None:
+        found = self.means.compute()
+        row = {column: mean for column, (mean, _) in found.items()}
+        row = held_out_losses.over_times(row, self.recipe.validation.times) | row
+        counts = [count for column, (_, count) in found.items() if column.startswith(LOSS)]
+        row |= ({COUNT: counts[0]} if counts else {}) | {SECONDS: seconds}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=self._step)
+        if self._step % self.every == 0:
+            self.validated_step = self._step
+        say(f"step {self._step}  {in_words(row)}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated_step": self.validated_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.validated_step = int(state["validated_step"])
+
+
+def in_words(row: dict[str, float]) -> str:
+    """A line of the log, shortened."""
+    words = {
+        LOSS: "validation loss {:.3f}",
+        "designs_bonds": "bonds {:.0%}",
+        "designs_angles": "angles {:.0%}",
+        "designs_ca_ca": "CA-CA {:.0%}",
+        "designs_clashes": "clashes {:.1f} per 100 residues",
+        "designs_helix": "helix {:.0%}",
+        "designs_strand": "strand {:.0%}",
+        "inverse_folding_recovery": "recovery {:.0%}",
+        "forward_folding_tm_score": "TM-score {:.2f}",
+        SECONDS: "in {:.1f} s",
+    }
+    return "  ".join(text.format(row[name]) for name, text in words.items() if name in row)
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

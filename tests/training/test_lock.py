@@ -1,0 +1,54 @@
+"""One run at a time in a folder."""
+
+import multiprocessing
+import os
+import signal
+import sys
+
+import pytest
+
+from app.errors import UserError
+from app.training.lock import Lock
+from app.training.run import train
+from tests.training.runs import arguments, files
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no record locks")
+
+
+def _hold(folder, held, leave):
+    lock = Lock(folder)
+    lock.take()
+    multiprocessing.get_context("fork").Process(target=leave.wait, daemon=False).start()  # as a data worker
+    held.set()
+    signal.pause()
+
+
+@pytest.fixture
+def held(tmp_path):
+    """By another process, whose own child outlives it."""
+    context = multiprocessing.get_context("spawn")
+    there, leave = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "out", there, leave))
+    process.start()
+    there.wait()
+    yield process
+    leave.set()
+    process.kill()
+
+
+def test_a_second_run_is_refused_before_it_touches_anything(tmp_path, held):
+    left = tmp_path / "out" / "checkpoints" / ".last.ckpt.1.tmp"
+    left.parent.mkdir()
+    left.touch()
+    with pytest.raises(UserError, match=rf"process {held.pid} on .* is training into it: wait for its end or stop it"):
+        train(arguments(tmp_path, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
+    assert files(tmp_path / "out") == {".lock", "checkpoints/.last.ckpt.1.tmp"}
+
+
+def test_a_killed_ones_lock_is_gone_whatever_it_left_running(tmp_path, held):
+    os.kill(held.pid, signal.SIGKILL)
+    held.join()
+    lock = Lock(tmp_path / "out")
+    lock.take()
+    lock.release()
+    assert not files(tmp_path / "out")
