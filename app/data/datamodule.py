@@ -12,6 +12,7 @@ from app.data.batching import LengthBatchSampler
 from app.data.examples import Dropped, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
+from app.data.place import go_on_between_steps, place_of
 from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
 
@@ -79,6 +80,7 @@ class ProteinDataModule(LightningDataModule):
         self._dropped = Dropped()
         self._training: ResumableLoader | None = None
         self._validation: ResumableLoader | None = None
+        self._batches_before: int | None = None  # an epoch, in the run that goes on
 
     def prepare_data(self) -> None:
         self.setup()  # called on one process a node, before `setup` on all: caches are built once
@@ -90,11 +92,7 @@ class ProteinDataModule(LightningDataModule):
             self._unreadable = dict(getattr(whole, "unreadable", ()))
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
-        """Training batches of each epoch on each of `world_size` devices, known before there is a trainer.
-
-        Lightning resumes exactly where it counts in steps, but not always where only `max_epochs` is set: a checkpoint
-        of a run that was itself resumed at the end of an epoch may be taken for finished. So give it `max_steps`.
-        """
+        """Training batches of each epoch on each of `world_size` devices, known before there is a trainer."""
         self.setup()
         return len(LengthBatchSampler(self.dataset.lengths, self.dataset.draw, self.loader_settings, 0, world_size))
 
@@ -103,7 +101,10 @@ class ProteinDataModule(LightningDataModule):
         return self._training.batches.steps_an_epoch()
 
     def train_dataloader(self) -> ResumableLoader:
-        self._training = self._loader(self.dataset, self._position, self.steps)
+        loop = self.trainer.fit_loop
+        self._training = self._loader(self.dataset, lambda: place_of(loop), self.steps)
+        if loop.restarting:
+            go_on_between_steps(loop, self._training.batches, self._batches_before)
         return self._training
 
     def val_dataloader(self) -> ResumableLoader | list:
@@ -135,12 +136,15 @@ class ProteinDataModule(LightningDataModule):
         rank, world_size = trainer.global_rank, trainer.world_size
         return ResumableLoader(dataset, self.loader_settings, position, rank, world_size, self._dropped, steps)
 
-    def _position(self) -> tuple[int, int]:
-        """(batches that went into the weights since the run began, batches of the present epoch)."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return progress.total.processed, progress.current.ready
-
     def teardown(self, stage: str | None = None) -> None:
         for loader in (self._training, self._validation):
             if loader is not None:
                 loader.close()
+
+    # Lightning stores this in the checkpoint and hands it back, after `setup` and before it asks for loaders.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._training is None else {"batches": len(self._training)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._batches_before = state.get("batches")

@@ -1,8 +1,8 @@
-"""A loader whose next batch depends on how many were trained on, and on nothing else.
+"""A loader whose next batch depends on where training stands in which epoch, and on nothing else.
 
-Lightning restores the number of batches that went into the weights; this loader asks for that number when the first
-batch of an epoch is asked for, and begins there. So a run that was killed goes on with exactly the next batch: what
-workers had read ahead, or how an epoch cut short was counted, does not enter.
+Lightning restores the number of batches that went into the weights; this loader asks for it when the first batch of an
+epoch is asked for, and begins there. So a run that was killed goes on with exactly the next batch: what workers had
+read ahead does not enter.
 """
 
 import logging
@@ -31,8 +31,8 @@ _LAST_STEP = 60  # seconds that a worker still serves after a SIGTERM
 class ResumableLoader:
     """Batches of `dataset` for one rank, an epoch at each iteration, from wherever `position` says training stands.
 
-    position: -> (batches trained on since the run began, of these in the present epoch). Asked when the first batch of
-    an iteration is asked for, not before: Lightning makes iterators before it has put its counters in order.
+    position: -> (epoch, how many of its batches were trained on). Asked when the first batch of an iteration is asked
+    for, not before: Lightning makes iterators before it has put its counters in order.
 
     `len` is that of the whole epoch, as Lightning expects also when it resumes in the middle of one.
 
@@ -126,8 +126,9 @@ class _Keys:
         self.loader = loader
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        done, in_epoch = self.loader.position()
-        for epoch, batch, share in self.loader.batches.stream(done, len(self.loader) - in_epoch):
+        epoch, done = self.loader.position()
+        batches = self.loader.batches
+        for batch, share in zip(batches.batches(epoch)[done:], batches.shares(epoch)[done:], strict=True):
             self.loader.shares.append(share)
             yield [(epoch, index) for index in batch]
 
