@@ -27,6 +27,7 @@ _NEARLY_IDENTICAL = 0.9  # at least, to a sequence that is searched for already
 _GAPS = (-11, -1)  # opening and extension, BLAST's with BLOSUM62
 _KARLIN, _LAMBDA = 0.041, 0.267  # of BLOSUM62 with these gaps (Karlin & Altschul 1990)
 _BY_CHANCE = 1e-4  # how often chance may be expected to score as well among all residues of the set
+_ABOVE = 0.05
 _SHORT = 100  # residues
 _X = ProteinSequence.alphabet.encode("X")
 
@@ -125,11 +126,11 @@ def identity_if_alike(query: Encoded, other: Encoded, diagonal: int, likeness: L
 
 
 def twilight(pairs: int) -> float:
-    """The identity in an alignment of so many residues above which two proteins are related, whatever their number
-    (Rost 1999, the curve of sequence identity)."""
+    """The identity in an alignment of so many residues above which two proteins are related, whatever their number:
+    5 % above the curve of Rost (1999), which of 1500 unrelated sequences joined 3 to another."""
     if pairs <= 11:
         return 1.0
-    return 4.8 * pairs ** (-0.32 * (1 + math.exp(-pairs / 1000))) if pairs <= 450 else 0.195
+    return _ABOVE + (4.8 * pairs ** (-0.32 * (1 + math.exp(-pairs / 1000))) if pairs <= 450 else 0.195)
 
 
 def _identity(alignment: Alignment, likeness: Likeness) -> tuple[float, int]:

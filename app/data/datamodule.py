@@ -100,6 +100,14 @@ class ProteinDataModule(LightningDataModule):
         """Optimizer steps of an epoch, once there are training batches."""
         return self._training.batches.steps_an_epoch()
 
+    def share_of_rank(self) -> dict[str, Any]:
+        """What has to be the same on all ranks, once there are training batches."""
+        return {
+            "examples": len(self.dataset.names),
+            "batches": len(self._training),
+            "fingerprint": self._training.fingerprint(),
+        }
+
     def train_dataloader(self) -> ResumableLoader:
         loop = self.trainer.fit_loop
         self._training = self._loader(self.dataset, lambda: place_of(loop), self.steps)

@@ -21,7 +21,8 @@ class ProteinDataset(Protocol):
 
     `augment(features, random) -> features`: a random variant of an example, drawn from the numpy generator it is given;
     `split() -> (training, validation or None)`: data sets that share no cluster; without it, all is trained on;
-    `unreadable`: (name, reason) of what gave no example at all.
+    `unreadable`: (name, reason) of what gave no example at all;
+    `contents` [examples, ...]: an array that tells their contents from others, as hashes.
     """
 
     names: Sequence[str]

@@ -5,6 +5,7 @@ epoch is asked for, and begins there. So a run that was killed goes on with exac
 read ahead does not enter.
 """
 
+import hashlib
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -51,6 +53,8 @@ class ResumableLoader:
         steps: StepSettings = EACH_BATCH,
     ):
         self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size, steps)
+        self._dataset = dataset
+        self._fingerprint: dict[str, str] | None = None  # it does not change, and takes a while
         self.position = position
         self.waited = 0.0
         self.dropped = Dropped() if dropped is None else dropped
@@ -96,15 +100,26 @@ class ResumableLoader:
     # Lightning stores this in the checkpoint and hands it back when it resumes.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches": self.batches.fingerprint(), "dropped": dict(self.dropped)}
+        return {**self.fingerprint(), "dropped": dict(self.dropped)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.dropped.update(state.get("dropped", {}))
-        if state.get("batches") != self.batches.fingerprint() and self.batches.rank == 0:
+        own = self.fingerprint()
+        known = {name: state[name] for name in own if name in state}  # versions before knew fewer
+        if known != {name: own[name] for name in known} and self.batches.rank == 0:
             log.warning(
                 "the data, their loader settings or the number of devices differ from the checkpoint's: training goes"
-                " on, with other batches than the run would have had"
+                " on with the next optimizer step, of other batches than the run would have had"
             )
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells whether two loaders give the same batches: of which indices, and of which examples."""
+        if self._fingerprint is None:
+            examples = hashlib.sha256("\0".join(self._dataset.names).encode("utf-8", "surrogateescape"))
+            examples.update(np.asarray(self._dataset.lengths, dtype=np.int64).tobytes())
+            examples.update(getattr(self._dataset, "contents", np.empty(0)).tobytes())
+            self._fingerprint = {"batches": self.batches.fingerprint(), "examples": examples.hexdigest()[:16]}
+        return self._fingerprint
 
 
 def _as_it_is(read: Read) -> Read:

@@ -89,9 +89,9 @@ def summary(dropped: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
 class StructureDataset:
     """Every chain (or every file, with `chains: together`) that passes the filters is an example.
 
-    names, lengths: of the examples in use. dropped: (name, reason) of the others, unreadable: of the files that gave
-    none. clusters: [examples] int64, or None where the settings have no use for them. Reads from the cache, and keeps
-    what it knows in tensors, which worker processes share.
+    names, lengths: of the examples in use; contents: hashes of their files. dropped: (name, reason) of the others,
+    unreadable: of the files that gave none. clusters: [examples] int64, or None where the settings have no use for
+    them. Reads from the cache, and keeps what it knows in tensors, which worker processes share.
 
     Raises UserError: see `survey`; nothing is usable, with the reasons; cluster file not readable.
     """
@@ -105,6 +105,7 @@ class StructureDataset:
         self.names, self.lengths = found.names, found.lengths
         self._source, self._place = found.index.source[found.used], found.index.places[found.used]
         self._root, self._files, self._keys = found.root, found.index.files, found.index.keys
+        self.contents = self._keys[self._source].numpy()
         self._tell()
         self.clusters = self._clusters(found)
 

@@ -31,6 +31,7 @@ from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
+from app.training.same_data import refuse_other_data
 from app.training.save_checkpoints import SaveCheckpoints
 from app.training.strategies import strategy_of
 from app.training.tell_dropped import TellDropped
@@ -48,6 +49,7 @@ class Begin(Callback):
                 f"out={self.folder.path}: the first rank resumes at step {first}, rank {trainer.global_rank} at step"
                 f" {trainer.global_step}: not all machines see the same files yet; start again, or type resume=FILE"
             )
+        refuse_other_data(trainer)
         self._take(trainer)
 
     @rank_zero_only
