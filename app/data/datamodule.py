@@ -13,6 +13,7 @@ from app.data.examples import Dropped, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.data.place import go_on_between_steps, place_of
+from app.data.seen import Seen
 from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
 
@@ -80,6 +81,8 @@ class ProteinDataModule(LightningDataModule):
         self._dropped = Dropped()
         self._training: ResumableLoader | None = None
         self._validation: ResumableLoader | None = None
+        self._seen: Seen | None = None  # by the run that goes on
+        self._sides: dict[str, Any] = {}  # what both have seen, for the checkpoint
         self._batches_before: int | None = None  # an epoch, in the run that goes on
 
     def prepare_data(self) -> None:
@@ -88,7 +91,11 @@ class ProteinDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.dataset is None:
             whole = build_dataset(self.data)
-            self.dataset, self.held_out = whole.split() if hasattr(whole, "split") else (whole, None)
+            seen = () if self._seen is None else (self._seen,)
+            self.dataset, self.held_out = whole.split(*seen) if hasattr(whole, "split") else (whole, None)
+            held_out = () if self.held_out is None else self.held_out.names
+            self._sides = (self._seen or Seen((), ())).and_then(self.dataset.names, held_out).state()
+            self._seen = None
             self._unreadable = dict(getattr(whole, "unreadable", ()))
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
@@ -149,10 +156,13 @@ class ProteinDataModule(LightningDataModule):
             if loader is not None:
                 loader.close()
 
-    # Lightning stores this in the checkpoint and hands it back, after `setup` and before it asks for loaders.
+    # Lightning stores this in the checkpoint and hands it back before it asks for loaders. For what was held out to
+    # stay so, it has to be handed over before `setup`.
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._training is None else {"batches": len(self._training)}
+        return self._sides if self._training is None else {"batches": len(self._training), **self._sides}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._batches_before = state.get("batches")
+        if self.dataset is None:
+            self._seen = Seen.of_state(state)

@@ -12,6 +12,7 @@ from app.data.multiflow_entry import read_entry
 from app.data.multiflow_settings import MultiflowSettings
 from app.data.multiflow_table import load_table
 from app.data.part import Part, one_of_each
+from app.data.seen import Seen
 from app.data.split import ValidationSettings, split
 from app.data.strings import Strings
 from app.errors import UserError
@@ -69,7 +70,7 @@ class MultiflowDataset:
         """One entry of each cluster: [clusters] indices, a pure function of (epoch, seed)."""
         return one_of_each(self._clusters, epoch, seed)
 
-    def split(self) -> tuple[Part, Part | None]:
+    def split(self, seen: Seen | None = None) -> tuple[Part, Part | None]:
         """What is trained on and what is held out, by the settings; no cluster is on both sides, and none of a complex.
 
         Raises UserError: see `app.data.split`; something is to be held out and there are entries, real or synthetic,
@@ -93,7 +94,7 @@ class MultiflowDataset:
                 by.path,
                 cure,
             )
-        return split(self, self._joint, validation, self._clusters if by.sample_by == "cluster" else None)
+        return split(self, self._joint, validation, self._clusters if by.sample_by == "cluster" else None, seen)
 
     def augment(self, features: dict, random: np.random.Generator) -> dict:
         """With `shuffle_chains`, the chains 1..n renumbered by a random permutation; a single chain stays 1."""

@@ -19,6 +19,7 @@ from app.data.find import find_files
 from app.data.index import Index, open_index
 from app.data.part import Part
 from app.data.preprocess import Job, prepare
+from app.data.seen import Seen
 from app.data.split import split
 from app.data.strings import Strings
 from app.data.structures_settings import StructuresSettings
@@ -126,15 +127,17 @@ class StructureDataset:
         """The examples of an epoch: all of them."""
         return np.arange(len(self))
 
-    def split(self) -> tuple[StructureDataset | Part, Part | None]:
+    def split(self, seen: Seen | None = None) -> tuple[StructureDataset | Part, Part | None]:
         """What is trained on and what is held out, by the settings; no cluster is on both sides.
 
         Raises UserError: see `app.data.split`.
         """
-        if self.clusters is None:
+        by, clusters = self.settings, self.clusters
+        if clusters is None and seen is not None and seen.held_out:
+            clusters = np.arange(len(self))  # what was held out stays so
+        if clusters is None:
             return self, None
-        by = self.settings
-        return split(self, self.clusters, by.validation, self.clusters if by.sample_by == "cluster" else None)
+        return split(self, clusters, by.validation, clusters if by.sample_by == "cluster" else None, seen)
 
     def _clusters(self, found: Survey) -> np.ndarray | None:
         settings = self.settings

@@ -78,6 +78,8 @@ def fit(
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
     data = ProteinDataModule(recipe.data, settings.steps)
+    if resumed:
+        data.load_state_dict(resumed.state.get(ProteinDataModule.__qualname__, {}))
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
         for line in expectation(recipe, data.dataset.lengths, data.loader_settings, accelerator):
