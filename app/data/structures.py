@@ -67,7 +67,7 @@ def survey(settings: StructuresSettings, show_progress: bool = True) -> Survey:
     found = find_files(settings.path)
     index = open_index(found, _job(settings), settings.processes, show_progress)
     files = _names(found.names)
-    unreadable = [(name, error) for name, error in zip(files, index.errors, strict=True) if error]
+    unreadable = found.unreadable + [(name, error) for name, error in zip(files, index.errors, strict=True) if error]
     notes = [(name, note) for name, notes in zip(files, index.notes, strict=True) for note in notes.split("\n") if note]
     names = [files[source] for source in index.source.tolist()]
     if settings.chains == "separate":
