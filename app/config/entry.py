@@ -17,6 +17,8 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     A UserError is printed as `error: message` on standard error and exits with 2, Ctrl-C with 130; any other exception
     keeps its traceback.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # as standard error has it: a file's name need not be valid UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(sys.argv[1:])
     except UserError as error:

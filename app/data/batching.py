@@ -1,7 +1,7 @@
 """Which examples make a batch, in which order, and how they are padded to one length."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,8 +49,7 @@ class LengthBatchSampler:
     N is the longest length of the bucket in the data set. Membership and order of an epoch's batches depend on (seed,
     epoch) only. Every rank makes the same list and takes each `world_size`-th batch of it; the list is brought to
     the same length in every epoch and on every rank by repeating batches, or, where an epoch's draw gives more than
-    epoch 0's did, by leaving the surplus out. So batch t of a run is batch t % len of epoch t // len, whatever
-    happened before, and any run can be continued anywhere.
+    epoch 0's did, by leaving the surplus out. So any run can be continued anywhere.
 
     lengths: [examples]. draw: (epoch, seed) -> the indices of the examples used in that epoch. steps: what makes an
     optimizer step. Raises UserError where there are no examples, or fewer than a step is to have.
@@ -96,15 +95,12 @@ class LengthBatchSampler:
         """Optimizer steps of epoch 0; with a target in residues those of others may be one more or less."""
         return len(steps_of(self._residues(self._of_all_ranks(0)), self.steps))
 
-    def stream(self, start: int, count: int) -> Iterator[tuple[int, list[int], Share]]:
-        """(epoch, batch, share) for `count` batches of the run from the `start`-th on, over as many epochs as that
-        takes."""
-        while count > 0:
-            epoch, first = divmod(start, len(self))
-            here = slice(first, first + count)
-            batches = self.batches(epoch)[here]
-            yield from ((epoch, *each) for each in zip(batches, self.shares(epoch)[here], strict=True))
-            start, count = start + len(batches), count - len(batches)
+    def next_step(self, epoch: int, done: int, of: int) -> int:
+        """After how many batches of an epoch the first optimizer step begins for which at least `done` of `of` parts
+        of the epoch are done; `len(self)` is the begin of the next epoch."""
+        ends = np.cumsum(steps_of(self._residues(self._of_all_ranks(epoch)), self.steps))
+        at_least = -(-done * len(self) // of)
+        return int(ends[np.searchsorted(ends, at_least)])
 
     def _of_all_ranks(self, epoch: int) -> list[list[list[int]]]:
         """Batches of an epoch that are trained on together, one on each rank."""

@@ -17,8 +17,8 @@ def read_clusters(path: Path) -> dict[str, list[int]]:
     Raises UserError where the file cannot be read.
     """
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
         raise UserError(f"{path}: not a readable cluster file; one line a cluster, <id>_<chain> entries") from error
     members = [(entry.upper(), number) for number, line in enumerate(lines) for entry in line.split()]
     chains: dict[str, list[int]] = {}
@@ -37,7 +37,8 @@ def write_clusters(path: Path, names: Iterable[str], clusters: Iterable[int]) ->
         members.setdefault(int(cluster), []).append(name)
     try:
         with replacing(path) as aside:
-            aside.write_text("".join(f"{' '.join(those)}\n" for those in members.values()))
+            text = "".join(f"{' '.join(those)}\n" for those in members.values())
+            aside.write_text(text, encoding="utf-8", errors="surrogateescape")  # a file's name may be no text
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 

@@ -14,6 +14,8 @@ from app.data.examples import Dropped, Examples, ProteinDataset
 from app.data.loader import ResumableLoader
 from app.data.loader_settings import LoaderSettings
 from app.data.part import Part, some_of
+from app.data.place import go_on_between_steps, place_of
+from app.data.seen import Seen
 from app.data.steps import EACH_BATCH, StepSettings
 from app.errors import UserError
 from app.types import ProteinBatch
@@ -83,6 +85,9 @@ class ProteinDataModule(LightningDataModule):
         self._dropped = Dropped()
         self._training: ResumableLoader | None = None
         self._validation: ResumableLoader | None = None
+        self._seen: Seen | None = None  # by the run that goes on
+        self._sides: dict[str, Any] = {}  # what both have seen, for the checkpoint
+        self._batches_before: int | None = None  # an epoch, in the run that goes on
 
     def prepare_data(self) -> None:
         self.setup()  # called on one process a node, before `setup` on all: caches are built once
@@ -90,7 +95,11 @@ class ProteinDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.dataset is None:
             whole = build_dataset(self.data)
-            self.dataset, self.held_out = whole.split() if hasattr(whole, "split") else (whole, None)
+            seen = () if self._seen is None else (self._seen,)
+            self.dataset, self.held_out = whole.split(*seen) if hasattr(whole, "split") else (whole, None)
+            held_out = () if self.held_out is None else self.held_out.names
+            self._sides = (self._seen or Seen((), ())).and_then(self.dataset.names, held_out).state()
+            self._seen = None
             self._unreadable = dict(getattr(whole, "unreadable", ()))
             if self.held_out is not None and self.validated is not None:
                 drawn = np.asarray(self.held_out.draw(0, self.loader_settings.seed))
@@ -98,11 +107,7 @@ class ProteinDataModule(LightningDataModule):
                 self.held_out = Part(self.held_out, np.sort(drawn[some_of(names, self.validated)]))
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
-        """Training batches of each epoch on each of `world_size` devices, known before there is a trainer.
-
-        Lightning resumes exactly where it counts in steps, but not always where only `max_epochs` is set: a checkpoint
-        of a run that was itself resumed at the end of an epoch may be taken for finished. So give it `max_steps`.
-        """
+        """Training batches of each epoch on each of `world_size` devices, known before there is a trainer."""
         self.setup()
         return len(LengthBatchSampler(self.dataset.lengths, self.dataset.draw, self.loader_settings, 0, world_size))
 
@@ -110,8 +115,19 @@ class ProteinDataModule(LightningDataModule):
         """Optimizer steps of an epoch, once there are training batches."""
         return self._training.batches.steps_an_epoch()
 
+    def share_of_rank(self) -> dict[str, Any]:
+        """What has to be the same on all ranks, once there are training batches."""
+        return {
+            "examples": len(self.dataset.names),
+            "batches": len(self._training),
+            "fingerprint": self._training.fingerprint(),
+        }
+
     def train_dataloader(self) -> ResumableLoader:
-        self._training = self._loader(self.dataset, self._position, self.steps)
+        loop = self.trainer.fit_loop
+        self._training = self._loader(self.dataset, lambda: place_of(loop), self.steps)
+        if loop.restarting:
+            go_on_between_steps(loop, self._training.batches, self._batches_before)
         return self._training
 
     def val_dataloader(self) -> ResumableLoader | list:
@@ -149,12 +165,18 @@ class ProteinDataModule(LightningDataModule):
         rank, world_size = trainer.global_rank, trainer.world_size
         return ResumableLoader(dataset, self.loader_settings, position, rank, world_size, self._dropped, steps)
 
-    def _position(self) -> tuple[int, int]:
-        """(batches that went into the weights since the run began, batches of the present epoch)."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return progress.total.processed, progress.current.ready
-
     def teardown(self, stage: str | None = None) -> None:
         for loader in (self._training, self._validation):
             if loader is not None:
                 loader.close()
+
+    # Lightning stores this in the checkpoint and hands it back before it asks for loaders. For what was held out to
+    # stay so, it has to be handed over before `setup`.
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sides if self._training is None else {"batches": len(self._training), **self._sides}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._batches_before = state.get("batches")
+        if self.dataset is None:
+            self._seen = Seen.of_state(state)

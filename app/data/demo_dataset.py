@@ -14,6 +14,7 @@ from app.chem.atoms import NUM_ATOM37
 from app.chem.residues import AATYPES
 from app.data.demo import FILE, SIZES
 from app.data.features import features
+from app.data.seen import Seen
 from app.errors import UserError
 from app.types import Protein
 
@@ -54,8 +55,8 @@ class DemoDataset:
         """The examples of an epoch: all of them."""
         return np.arange(len(self))
 
-    def split(self) -> tuple[DemoDataset, DemoDataset | None]:
-        """These chains, and to the training chains those that are held out."""
+    def split(self, seen: Seen | None = None) -> tuple[DemoDataset, DemoDataset | None]:
+        """These chains, and to the training chains those that are held out: the same always, whatever was seen."""
         return self, DemoDataset("held_out", self._file) if self._split == "train" else None
 
     def protein(self, index: int) -> Protein:

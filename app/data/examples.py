@@ -20,8 +20,9 @@ class ProteinDataset(Protocol):
     """What a kind of data offers. It may also have
 
     `augment(features, random) -> features`: a random variant of an example, drawn from the numpy generator it is given;
-    `split() -> (training, validation or None)`: data sets that share no cluster; without it, all is trained on;
-    `unreadable`: (name, reason) of what gave no example at all.
+    `split(seen) -> (training, validation or None)`: data sets that share no cluster; without it, all is trained on;
+    `unreadable`: (name, reason) of what gave no example at all;
+    `contents` [examples, ...]: an array that tells their contents from others, as hashes.
     """
 
     names: Sequence[str]

@@ -54,7 +54,8 @@ class Index:
 
 
 def open_index(found: Found, job: Job, processes: int, show_progress: bool = True) -> Index:
-    """The index of the files found, brought up to date: what is new or changed is prepared (see `prepare_all`).
+    """The index of the files found, brought up to date: what is new or changed is prepared (see `prepare_all`). That of
+    a single file is not kept, the folder's would make room for it.
 
     Raises UserError where the cache cannot be written.
     """
@@ -69,6 +70,8 @@ def open_index(found: Found, job: Job, processes: int, show_progress: bool = Tru
     index = _pack(changed, made, began)
     if believed:
         index = _merged(old, believed, index, found.names)
+    if not found.is_folder:
+        return index
     try:
         cache.save(file, _tensors(index), {})
     except (OSError, safetensors.SafetensorError) as error:

@@ -1,10 +1,11 @@
-"""A loader whose next batch depends on how many were trained on, and on nothing else.
+"""A loader whose next batch depends on where training stands in which epoch, and on nothing else.
 
-Lightning restores the number of batches that went into the weights; this loader asks for that number when the first
-batch of an epoch is asked for, and begins there. So a run that was killed goes on with exactly the next batch: what
-workers had read ahead, or how an epoch cut short was counted, does not enter.
+Lightning restores the number of batches that went into the weights; this loader asks for it when the first batch of an
+epoch is asked for, and begins there. So a run that was killed goes on with exactly the next batch: what workers had
+read ahead does not enter.
 """
 
+import hashlib
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -31,8 +33,8 @@ _LAST_STEP = 60  # seconds that a worker still serves after a SIGTERM
 class ResumableLoader:
     """Batches of `dataset` for one rank, an epoch at each iteration, from wherever `position` says training stands.
 
-    position: -> (batches trained on since the run began, of these in the present epoch). Asked when the first batch of
-    an iteration is asked for, not before: Lightning makes iterators before it has put its counters in order.
+    position: -> (epoch, how many of its batches were trained on). Asked when the first batch of an iteration is asked
+    for, not before: Lightning makes iterators before it has put its counters in order.
 
     `len` is that of the whole epoch, as Lightning expects also when it resumes in the middle of one.
 
@@ -51,6 +53,8 @@ class ResumableLoader:
         steps: StepSettings = EACH_BATCH,
     ):
         self.batches = LengthBatchSampler(dataset.lengths, dataset.draw, settings, rank, world_size, steps)
+        self._dataset = dataset
+        self._fingerprint: dict[str, str] | None = None  # it does not change, and takes a while
         self.position = position
         self.waited = 0.0
         self.dropped = Dropped() if dropped is None else dropped
@@ -96,15 +100,26 @@ class ResumableLoader:
     # Lightning stores this in the checkpoint and hands it back when it resumes.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches": self.batches.fingerprint(), "dropped": dict(self.dropped)}
+        return {**self.fingerprint(), "dropped": dict(self.dropped)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.dropped.update(state.get("dropped", {}))
-        if state.get("batches") != self.batches.fingerprint() and self.batches.rank == 0:
+        own = self.fingerprint()
+        known = {name: state[name] for name in own if name in state}  # versions before knew fewer
+        if known != {name: own[name] for name in known} and self.batches.rank == 0:
             log.warning(
                 "the data, their loader settings or the number of devices differ from the checkpoint's: training goes"
-                " on, with other batches than the run would have had"
+                " on with the next optimizer step, of other batches than the run would have had"
             )
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells whether two loaders give the same batches: of which indices, and of which examples."""
+        if self._fingerprint is None:
+            examples = hashlib.sha256("\0".join(self._dataset.names).encode("utf-8", "surrogateescape"))
+            examples.update(np.asarray(self._dataset.lengths, dtype=np.int64).tobytes())
+            examples.update(getattr(self._dataset, "contents", np.empty(0)).tobytes())
+            self._fingerprint = {"batches": self.batches.fingerprint(), "examples": examples.hexdigest()[:16]}
+        return self._fingerprint
 
 
 def _as_it_is(read: Read) -> Read:
@@ -126,8 +141,9 @@ class _Keys:
         self.loader = loader
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        done, in_epoch = self.loader.position()
-        for epoch, batch, share in self.loader.batches.stream(done, len(self.loader) - in_epoch):
+        epoch, done = self.loader.position()
+        batches = self.loader.batches
+        for batch, share in zip(batches.batches(epoch)[done:], batches.shares(epoch)[done:], strict=True):
             self.loader.shares.append(share)
             yield [(epoch, index) for index in batch]
 

@@ -12,6 +12,7 @@ from app.data.multiflow_entry import read_entry
 from app.data.multiflow_settings import MultiflowSettings
 from app.data.multiflow_table import load_table
 from app.data.part import Part, one_of_each
+from app.data.seen import Seen
 from app.data.split import ValidationSettings, split
 from app.data.strings import Strings
 from app.errors import UserError
@@ -43,7 +44,7 @@ class MultiflowDataset:
         self._files, self._sequences = Strings.pack(rows.file), Strings.pack(rows.sequence)
         self._synthetic = rows.synthetic.to_numpy(bool)
         self._clusters, self._joint = rows.cluster.to_numpy(np.int64), rows.joint.to_numpy(np.int64)
-        self._is_clustered = table.is_clustered
+        self._is_clustered, self._is_linked = table.is_clustered, table.is_linked
         self._cache: dict[int, dict] = {}
         reasons = Counter(reason for _, reason in self.dropped)
         log.info("%s: %d entries in %d clusters are used", settings.path, len(self), len(np.unique(self._clusters)))
@@ -69,21 +70,31 @@ class MultiflowDataset:
         """One entry of each cluster: [clusters] indices, a pure function of (epoch, seed)."""
         return one_of_each(self._clusters, epoch, seed)
 
-    def split(self) -> tuple[Part, Part | None]:
+    def split(self, seen: Seen | None = None) -> tuple[Part, Part | None]:
         """What is trained on and what is held out, by the settings; no cluster is on both sides, and none of a complex.
 
-        Raises UserError: see `app.data.split`; something is to be held out and there is no cluster file.
+        Raises UserError: see `app.data.split`; something is to be held out and there are entries, real or synthetic,
+        of which no cluster file knows anything.
         """
         by, validation = self.settings, self.settings.validation
+        cure = f"python -m app data cluster {by.path} --to {by.path / 'pdb.clusters'}"
         if not self._is_clustered and validation.is_on(len(self)):
+            missing = "no cluster file" + " of real and synthetic entries" * bool(self._synthetic.any())
             if validation.fraction != "auto" or validation.hold_out:
                 raise UserError(
-                    f"data.validation: {by.path} has no cluster file, so what is held out could be like what is trained"
-                    f" on; make one: python -m app data cluster {by.path} --to {by.path / 'pdb.clusters'}"
+                    f"data.validation: {by.path} has {missing}, so what is held out could be like what is trained on;"
+                    f" make one: {cure}"
                 )
-            log.info("%s: no cluster file, so nothing is held out for validation", by.path)
+            log.info("%s: %s, so nothing is held out for validation", by.path, missing)
             validation = ValidationSettings()
-        return split(self, self._joint, validation, self._clusters if by.sample_by == "cluster" else None)
+        elif not self._is_linked and validation.is_on(len(self)):
+            log.warning(
+                "%s: no cluster file knows both real and synthetic entries, so what is held out of the ones may be like"
+                " others that are trained on; cluster them together: %s",
+                by.path,
+                cure,
+            )
+        return split(self, self._joint, validation, self._clusters if by.sample_by == "cluster" else None, seen)
 
     def augment(self, features: dict, random: np.random.Generator) -> dict:
         """With `shuffle_chains`, the chains 1..n renumbered by a random permutation; a single chain stays 1."""

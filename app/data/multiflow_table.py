@@ -1,6 +1,7 @@
 """Which entries of Multiflow's metadata are used: filters, clusters, redesigned sequences, the synthetic set."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ class Table:
     def __init__(self, rows: pd.DataFrame):
         self.rows = rows
         self.dropped: list[tuple[str, str]] = []
-        self.is_clustered = False  # whether clusters were given
+        self.is_clustered = False  # whether clusters were given, of each kind of entries
+        self.is_linked = True  # whether a real and a synthetic entry can be of one cluster
 
     def keep(self, mask: pd.Series, reason: str) -> None:
         self.dropped += [(name, reason) for name in self.rows.pdb_name[~mask]]
@@ -43,19 +45,21 @@ def load_table(settings: MultiflowSettings) -> Table:
     _filter(table, settings.filter)
     if files["redesigned"] is not None:
         _redesign(table, files["redesigned"], settings)
-    _cluster(table, files["clusters"])
-    table.is_clustered = files["clusters"] is not None
-    if files["synthetic_metadata"] is None:
-        return table
-
-    synthetic = Table(_read_metadata(folder, files["synthetic_metadata"]).assign(synthetic=True))
-    _filter_length(synthetic, settings.filter)
-    _cluster(synthetic, files["synthetic_clusters"])
-    for column in ("cluster", "joint"):
-        synthetic.rows[column] += table.rows[column].max() + 1 if len(table.rows) else 0
-    both = Table(pd.concat([table.rows, synthetic.rows], ignore_index=True))
-    both.dropped, both.is_clustered = table.dropped + synthetic.dropped, table.is_clustered
-    return both
+    paths = files["clusters"], files["synthetic_clusters"]
+    real, made, lines = _read_both(*paths)
+    _cluster(table, real, made, paths)
+    if files["synthetic_metadata"] is not None:
+        synthetic = Table(_read_metadata(folder, files["synthetic_metadata"]).assign(synthetic=True))
+        _filter_length(synthetic, settings.filter)
+        _cluster(synthetic, made, real, paths)
+        own = (set().union(*rows.lines) for rows in (table.rows, synthetic.rows))
+        of_real, of_made = ({line < lines[0] for line in those} for those in own)
+        table.is_linked = bool(of_real & of_made)
+        table.is_clustered &= synthetic.is_clustered
+        table.dropped += synthetic.dropped
+        table.rows = pd.concat([table.rows, synthetic.rows], ignore_index=True)
+    _join(table, sum(lines))
+    return table
 
 
 def rog_cutoff(length: pd.Series, rog: pd.Series, quantile: float) -> np.ndarray:
@@ -150,15 +154,33 @@ def _redesign(table: Table, path: Path, settings: MultiflowSettings) -> None:
     table.keep(letters, "its redesigned sequence has letters beside the twenty residues")
 
 
-def _cluster(table: Table, path: Path | None) -> None:
-    """Add the columns `cluster`, an entry's first, and `joint`, into which all clusters of an entry are joined.
+def _read_both(real: Path | None, synthetic: Path | None) -> tuple[dict | None, dict | None, tuple[int, int]]:
+    """Of the cluster files of real and of synthetic entries, None for one that is not there: each entry's lines, those
+    of the second counted on from the first's; and how many lines each has."""
+    first, second = (None if path is None else read_clusters(path) for path in (real, synthetic))
+    lines = tuple(1 + max((max(own) for own in (each or {}).values()), default=-1) for each in (first, second))
+    if second is not None:
+        second = {name: [lines[0] + line for line in own] for name, own in second.items()}
+    return first, second, lines
 
-    Without a file, each entry is its own.
-    """
-    if path is None:
-        table.rows = table.rows.assign(cluster=range(len(table.rows)), joint=range(len(table.rows)))
-        return
-    clusters_of = read_clusters(path)
-    clusters = table.rows.pdb_name.str.upper().map(lambda name: clusters_of.get(name, []))
-    table.rows = table.rows.assign(cluster=[own[0] if own else -1 for own in clusters], joint=joined(list(clusters)))
-    table.keep(table.rows.cluster >= 0, f"in no cluster of {path.name}")
+
+def _cluster(table: Table, own: dict | None, other: dict | None, paths: Iterable[Path | None]) -> None:
+    """Add the column `lines`: an entry's clusters in the file of its kind, and in that of the other kind, which may
+    know it as well, as where both kinds were clustered together. Without any of its kind, no entry has one."""
+    names = table.rows.pdb_name.str.upper()
+    table.rows = table.rows.assign(lines=[(own or {}).get(name, []) + (other or {}).get(name, []) for name in names])
+    table.is_clustered = own is not None or bool(table.rows.lines.map(bool).any())
+    if table.is_clustered:
+        files = " and ".join(path.name for path in paths if path is not None)
+        table.keep(table.rows.lines.map(bool).astype(bool), f"in no cluster of {files}")
+
+
+def _join(table: Table, lines: int) -> None:
+    """Add the columns `cluster`, an entry's first, and `joint`, into which all clusters of an entry are joined, and
+    those of entries that were given the same sequence. An entry without a cluster is its own. lines: of all files."""
+    rows = table.rows
+    own = [known or [lines + place] for place, known in enumerate(rows.lines)]
+    sequences = {sequence: lines + len(rows) + number for number, sequence in enumerate(rows.sequence.unique())}
+    same = [[sequences[sequence]] if sequence else [] for sequence in rows.sequence]
+    joint = joined([one + other for one, other in zip(own, same, strict=True)])
+    table.rows = rows.assign(cluster=[known[0] for known in own], joint=joint).drop(columns="lines")

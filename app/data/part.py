@@ -30,6 +30,8 @@ class Part:
         names = whole.names if isinstance(whole.names, Strings) else Strings.pack(whole.names)
         self.names = names.select(indices)
         self.lengths = np.asarray(whole.lengths)[indices]
+        if hasattr(whole, "contents"):
+            self.contents = whole.contents[indices]
         if hasattr(whole, "augment"):
             self.augment = whole.augment
 

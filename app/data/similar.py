@@ -1,8 +1,9 @@
 """Which of many sequences are worth aligning to a given one.
 
-Two k-mers that match on about the same diagonal are a seed; the best stretch of its diagonal without gaps, scored by
-BLOSUM62, tells how promising it is. So works the prefilter of MMseqs2 (Steinegger & Söding 2017); here k-mers are
-spaced, and spell the ten residue classes of Murphy, Wallqvist & Levy (2000).
+K-mers that match are seeds, those first that have others on about the same diagonal; the best stretch of a seed's
+diagonal without gaps, scored by BLOSUM62, tells how promising it is. So works the prefilter of MMseqs2 (Steinegger &
+Söding 2017); here k-mers are spaced, spell the ten residue classes of Murphy, Wallqvist & Levy (2000), and those of
+short sequences, which have few, also match with one class exchanged.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ _CLASSES = ("LVIM", "C", "A", "G", "ST", "P", "FYW", "EDNQ", "KR", "H")
 _SPACING = "1101011"
 _WITHOUT_CLASS = len(_CLASSES)  # X
 _KMERS = KmerAlphabet(LetterAlphabet([members[0] for members in _CLASSES]), _SPACING.count("1"), _SPACING)
-_MOST_SEEDS = 1000  # of one query; those with most k-mers around them are looked at
+_WORK = 250_000  # residues of the query times seeds; those with most k-mers around them are looked at
+_FEW = 100  # k-mers of a query, for which similar ones count as well
 _CROWD = 4
-_PROMISING = 30  # score of a stretch without gaps; unrelated proteins reach it now and then
+_PROMISING, _ALONE = 30, 40  # score of a stretch without gaps, if others match nearby, and if its k-mer is alone
 _BEYOND = len(ProteinSequence.alphabet)  # in place of a residue, where a diagonal leaves a sequence
 _SCORES = np.pad(MATRIX.score_matrix().astype(np.int32), (0, 1), constant_values=-1000)
 _APART = 2**32  # between the diagonals of two sequences, in one number for both
@@ -91,12 +93,17 @@ class Library:
         """The promising sequences, each on its best diagonal, the best first; of equal ones, the one added first."""
         if self._table is None:
             return []
-        seeds = _seeds(self._table.match_kmer_selection(query.positions, query.kmers))
+        positions, kmers = query.positions, query.kmers
+        if len(kmers) < _FEW:
+            positions, kmers = _with_similar(positions, kmers)
+        matches = self._table.match_kmer_selection(positions, kmers)
+        seeds, alone = _seeds(matches, most=_WORK // max(len(query.sequence), 1))
         numbers, diagonals = seeds[:, 0], seeds[:, 1]
         scores = self._ungapped(query.sequence.code, numbers, diagonals)
+        scores[scores < np.where(alone, _ALONE, _PROMISING)] = 0
         found: dict[int, Similar] = {}
         for place in np.lexsort((diagonals, numbers, -scores)).tolist():
-            if scores[place] < _PROMISING:
+            if scores[place] == 0:
                 break
             found.setdefault(int(numbers[place]), Similar(*map(int, (*seeds[place], scores[place]))))
         return list(found.values())
@@ -116,8 +123,19 @@ class Library:
         return best
 
 
-def _seeds(matches: np.ndarray) -> np.ndarray:
-    """[seeds, 2]: (number, diagonal) of matches that have another one within `BAND` diagonals, the most crowded ones.
+def _with_similar(positions: np.ndarray, kmers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """These k-mers, and all that differ from them in one class."""
+    units = len(_CLASSES) ** np.arange(_SPACING.count("1"))
+    shifts = np.arange(len(_CLASSES))[:, None, None] - kmers[None, :, None] // units % len(_CLASSES)
+    similar = kmers[None, :, None] + shifts * units  # [classes, kmers, places in the k-mer]
+    places = np.broadcast_to(positions[None, :, None], similar.shape)
+    both, first = np.unique(np.stack([places.ravel(), similar.ravel()]), axis=1, return_index=True)
+    return places.ravel()[first], both[1]
+
+
+def _seeds(matches: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """[seeds, 2]: (number, diagonal) of matches: first those with most others on their diagonal, then those with most
+    within `BAND` diagonals; [seeds] bool: whether a seed has none of either.
 
     matches: [n, 3], (place in the query, number, place in the sequence of that number).
     """
@@ -128,8 +146,8 @@ def _seeds(matches: np.ndarray) -> np.ndarray:
         near = both[apart:] - both[:-apart] <= BAND
         crowd[apart:] += near
         crowd[:-apart] += near
-    chosen = np.flatnonzero((crowd > 0) & np.diff(both, prepend=-_APART).astype(bool))
-    if len(chosen) > _MOST_SEEDS:
-        chosen = chosen[np.argsort(-crowd[chosen], kind="stable")[:_MOST_SEEDS]]
+    both, first, same = np.unique(both, return_index=True, return_counts=True)
+    crowd = crowd[first]
+    chosen = np.lexsort((-crowd, -same))[:most]
     number = (both[chosen] + _APART // 2) // _APART
-    return np.stack([number, both[chosen] - number * _APART], axis=1)
+    return np.stack([number, both[chosen] - number * _APART], axis=1), (crowd + same)[chosen] == 1

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.data.part import Part, Whole
+from app.data.seen import Seen
 from app.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,24 +34,35 @@ class ValidationSettings(BaseModel):
 
 
 def split(
-    whole: Whole, clusters: np.ndarray, settings: ValidationSettings, drawn_from: np.ndarray | None
+    whole: Whole,
+    clusters: np.ndarray,
+    settings: ValidationSettings,
+    drawn_from: np.ndarray | None,
+    seen: Seen | None = None,
 ) -> tuple[Part, Part | None]:
     """The examples to train on, and those held out, if any.
 
     clusters: [examples] that must stay on one side; -1 where an example is in none, which leaves it out. drawn_from:
-    [examples] clusters of which an epoch draws one example each, or None for every example.
+    [examples] clusters of which an epoch draws one example each, or None for every example. seen: what a run that goes
+    on was trained on and what it held out, of these data or others.
 
-    Raises UserError: see `held_out`.
+    Raises UserError: see `held_out` and `held_out_again`.
     """
     known = np.flatnonzero(clusters >= 0)
     if len(known) < len(clusters):
         log.info("%d examples are in no cluster and left out", len(clusters) - len(known))
     names = list(whole.names)
-    held = held_out([names[index] for index in known.tolist()], clusters[known], settings)
+    names = [names[index] for index in known.tolist()]
+    if seen is None or not any(name in seen.trained or name in seen.held_out for name in names):
+        held = held_out(names, clusters[known], settings)
+        trained = ~held
+    else:
+        held, neither = held_out_again(names, clusters[known], settings, seen)
+        trained = ~held & ~neither
     training, validation = (
-        Part(whole, side, None if drawn_from is None else drawn_from[side]) for side in (known[~held], known[held])
+        Part(whole, side, None if drawn_from is None else drawn_from[side]) for side in (known[trained], known[held])
     )
-    kinds, kinds_held = (len(np.unique(clusters[known[side]])) for side in (~held, held))
+    kinds, kinds_held = (len(np.unique(clusters[known[side]])) for side in (trained, held))
     if not len(validation):
         log.info("nothing is held out of %d clusters; data.validation.fraction=0.1 asks for it", kinds)
         return training, None
@@ -69,21 +81,17 @@ def held_out(names: Sequence[str], clusters: np.ndarray, settings: ValidationSet
     _, of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     chosen = np.zeros(len(sizes), dtype=bool)
     if settings.hold_out:
-        chosen[_clusters_of(settings.hold_out, names, of)] = True
-    fraction = settings.fraction
-    if fraction == "auto":
-        fraction = AUTO_FRACTION if len(sizes) >= AUTO_CLUSTERS else 0.0
+        chosen[[cluster for _, cluster in clusters_named(settings.hold_out, names, of)]] = True
+    fraction = fraction_of(settings, len(sizes))
     if fraction > 0 and len(sizes) < 2:
         raise UserError(
             f"data.validation.fraction={fraction:g}: the {len(names)} examples are all of one cluster, so none that is"
             " held out would be unlike the rest; add other proteins, or train on all with data.validation.fraction=0"
         )
     if fraction > 0:
+        order = in_order(names, of, settings.seed)
         left = int(fraction * len(names)) - sizes[chosen].sum()
-        order = _order(names, of, settings.seed)
-        for cluster in order:
-            if not chosen[cluster] and sizes[cluster] <= left:
-                chosen[cluster], left = True, left - sizes[cluster]
+        chosen[fitting([cluster for cluster in order if not chosen[cluster]], sizes, left)] = True
         if not chosen.any():
             chosen[min(order, key=lambda cluster: sizes[cluster])] = True
     if chosen.all() and len(chosen):
@@ -91,8 +99,64 @@ def held_out(names: Sequence[str], clusters: np.ndarray, settings: ValidationSet
     return chosen[of]
 
 
-def _clusters_of(wanted: Sequence[str], names: Sequence[str], of: np.ndarray) -> list[int]:
-    """Clusters of examples by their name or their entry's: `1ubq` stands for `1ubq_A` and all its other chains."""
+def held_out_again(
+    names: Sequence[str], clusters: np.ndarray, settings: ValidationSettings, seen: Seen
+) -> tuple[np.ndarray, np.ndarray]:
+    """[examples] bool: which are held out; [examples] bool: which are on neither side.
+
+    What was trained on is trained on, what was held out is held out, and what is new goes with its cluster. Where a
+    cluster has examples of both sides, since something new is like both or likeness is another, its new ones are left
+    out. Of clusters that are new as a whole as many are held out as the settings ask for in all.
+
+    Raises UserError where the settings name an example to hold out that is like what was trained on.
+    """
+    _, of, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    was_trained = np.array([name in seen.trained for name in names], dtype=bool)
+    was_held = np.array([name in seen.held_out for name in names], dtype=bool) & ~was_trained
+    trains, holds = (np.bincount(of, side, len(sizes)) > 0 for side in (was_trained, was_held))
+    chosen = holds & ~trains
+    for name, cluster in clusters_named(settings.hold_out, names, of):
+        if trains[cluster] and not holds[cluster]:
+            raise UserError(
+                f"data.validation.hold_out: {name} is like what this run has trained on, and cannot be held out any"
+                " more: leave it out, or start a new run"
+            )
+        chosen[cluster] |= not trains[cluster]
+    asked = int(fraction_of(settings, len(sizes)) * len(names)) - (chosen[of] | was_held).sum()
+    new = ~trains & ~chosen
+    chosen[fitting([cluster for cluster in in_order(names, of, settings.seed) if new[cluster]], sizes, asked)] = True
+    held = was_held | (chosen[of] & ~was_trained)
+    neither = (trains & holds)[of] & ~was_trained & ~was_held
+    if neither.any():
+        log.info("%d new examples are like others on both sides, and left out", neither.sum())
+    log.info("what was trained on and what was held out stay so: data.validation is of new clusters alone")
+    return held, neither
+
+
+def fraction_of(settings: ValidationSettings, clusters: int) -> float:
+    """What share of the examples is to be held out where there are so many clusters."""
+    if settings.fraction == "auto":
+        return AUTO_FRACTION if clusters >= AUTO_CLUSTERS else 0.0
+    return settings.fraction
+
+
+def fitting(order: Sequence[int], sizes: np.ndarray, left: int) -> list[int]:
+    """Of clusters, in this order, those that fit into so many examples."""
+    chosen = []
+    for cluster in order:
+        if sizes[cluster] <= left:
+            chosen.append(cluster)
+            left -= sizes[cluster]
+    return chosen
+
+
+def clusters_named(wanted: Sequence[str], names: Sequence[str], of: np.ndarray) -> list[tuple[str, int]]:
+    """(name, cluster) of examples by their name or their entry's: `1ubq` stands for `1ubq_A` and all its other chains.
+
+    Raises UserError for a name that is none of the examples'.
+    """
+    if not wanted:
+        return []
     found: dict[str, list[int]] = {}
     for name, cluster in zip(names, of.tolist(), strict=True):
         for key in {name.upper(), name.upper().rpartition("_")[0]}:
@@ -100,12 +164,16 @@ def _clusters_of(wanted: Sequence[str], names: Sequence[str], of: np.ndarray) ->
     for name in wanted:
         if name.upper() not in found:
             raise UserError(f"data.validation.hold_out: {name} is none of the examples in use; see: data check")
-    return [cluster for name in wanted for cluster in found[name.upper()]]
+    return [(name, cluster) for name in wanted for cluster in found[name.upper()]]
 
 
-def _order(names: Sequence[str], of: np.ndarray, seed: int) -> list[int]:
+def in_order(names: Sequence[str], of: np.ndarray, seed: int) -> list[int]:
     """The clusters in an order drawn by the first name in each."""
     first: dict[int, str] = {}
     for name, cluster in sorted(zip(names, of.tolist(), strict=True)):
         first.setdefault(cluster, name)
-    return sorted(first, key=lambda cluster: hashlib.sha256(f"{seed} {first[cluster]}".encode()).digest())
+
+    def drawn(cluster: int) -> bytes:
+        return hashlib.sha256(f"{seed} {first[cluster]}".encode("utf-8", "surrogateescape")).digest()
+
+    return sorted(first, key=drawn)

@@ -19,6 +19,7 @@ from app.data.find import find_files
 from app.data.index import Index, open_index
 from app.data.part import Part
 from app.data.preprocess import Job, prepare
+from app.data.seen import Seen
 from app.data.split import split
 from app.data.strings import Strings
 from app.data.structures_settings import StructuresSettings
@@ -66,7 +67,7 @@ def survey(settings: StructuresSettings, show_progress: bool = True) -> Survey:
     found = find_files(settings.path)
     index = open_index(found, _job(settings), settings.processes, show_progress)
     files = _names(found.names)
-    unreadable = [(name, error) for name, error in zip(files, index.errors, strict=True) if error]
+    unreadable = found.unreadable + [(name, error) for name, error in zip(files, index.errors, strict=True) if error]
     notes = [(name, note) for name, notes in zip(files, index.notes, strict=True) for note in notes.split("\n") if note]
     names = [files[source] for source in index.source.tolist()]
     if settings.chains == "separate":
@@ -89,9 +90,9 @@ def summary(dropped: Iterable[tuple[str, str]]) -> list[tuple[str, int, list[str
 class StructureDataset:
     """Every chain (or every file, with `chains: together`) that passes the filters is an example.
 
-    names, lengths: of the examples in use. dropped: (name, reason) of the others, unreadable: of the files that gave
-    none. clusters: [examples] int64, or None where the settings have no use for them. Reads from the cache, and keeps
-    what it knows in tensors, which worker processes share.
+    names, lengths: of the examples in use; contents: hashes of their files. dropped: (name, reason) of the others,
+    unreadable: of the files that gave none. clusters: [examples] int64, or None where the settings have no use for
+    them. Reads from the cache, and keeps what it knows in tensors, which worker processes share.
 
     Raises UserError: see `survey`; nothing is usable, with the reasons; cluster file not readable.
     """
@@ -105,6 +106,7 @@ class StructureDataset:
         self.names, self.lengths = found.names, found.lengths
         self._source, self._place = found.index.source[found.used], found.index.places[found.used]
         self._root, self._files, self._keys = found.root, found.index.files, found.index.keys
+        self.contents = self._keys[self._source].numpy()
         self._tell()
         self.clusters = self._clusters(found)
 
@@ -125,15 +127,17 @@ class StructureDataset:
         """The examples of an epoch: all of them."""
         return np.arange(len(self))
 
-    def split(self) -> tuple[StructureDataset | Part, Part | None]:
+    def split(self, seen: Seen | None = None) -> tuple[StructureDataset | Part, Part | None]:
         """What is trained on and what is held out, by the settings; no cluster is on both sides.
 
         Raises UserError: see `app.data.split`.
         """
-        if self.clusters is None:
+        by, clusters = self.settings, self.clusters
+        if clusters is None and seen is not None and seen.held_out:
+            clusters = np.arange(len(self))  # what was held out stays so
+        if clusters is None:
             return self, None
-        by = self.settings
-        return split(self, self.clusters, by.validation, self.clusters if by.sample_by == "cluster" else None)
+        return split(self, clusters, by.validation, clusters if by.sample_by == "cluster" else None, seen)
 
     def _clusters(self, found: Survey) -> np.ndarray | None:
         settings = self.settings

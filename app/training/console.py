@@ -24,7 +24,7 @@ class _Kept:
     def add(self, line: str) -> None:
         self.waiting.append(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
         if self.path is not None:
-            with told_of(self.path), self.path.open("a", encoding="utf-8") as file:
+            with told_of(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(self.waiting)
             self.waiting = []
 

@@ -32,6 +32,7 @@ from app.training.recipe import Recipe, TrainerSettings
 from app.training.run_end import NEVER, UNLIMITED, StopAfterEpochs, max_steps
 from app.training.run_folder import RunFolder
 from app.training.run_report import RunReport
+from app.training.same_data import refuse_other_data
 from app.training.save_checkpoints import SaveCheckpoints
 from app.training.skipped import SkippedSteps
 from app.training.strategies import strategy_of
@@ -52,6 +53,7 @@ class Begin(Callback):
                 f"out={self.folder.path}: the first rank resumes at step {first}, rank {trainer.global_rank} at step"
                 f" {trainer.global_step}: not all machines see the same files yet; start again, or type resume=FILE"
             )
+        refuse_other_data(trainer)
         if failed := trainer.strategy.broadcast(self._failure(trainer)):
             raise failed  # on all ranks, rather than have the others wait for one that has ended
 
@@ -99,6 +101,8 @@ def fit(
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
     data = ProteinDataModule(recipe.data, settings.steps, recipe.validation.examples)
+    if resumed:
+        data.load_state_dict(resumed.state.get(ProteinDataModule.__qualname__, {}))
     if rank_zero_only.rank == 0:
         data.prepare_data()  # Lightning would do it after it has begun to write
         for line in expectation(recipe, data.dataset.lengths, data.loader_settings, accelerator):

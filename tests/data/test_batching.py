@@ -6,8 +6,8 @@ import torch
 
 from app.data.batching import LengthBatchSampler, collate
 from app.data.loader_settings import LoaderSettings
+from app.data.steps import StepSettings
 from app.errors import UserError
-from app.types import Share
 
 LENGTHS = np.random.default_rng(1).integers(40, 130, 150)
 
@@ -150,13 +150,13 @@ def test_fewer_batches_than_ranks():
     assert {rank.batches(0)[0][0] for rank in ranks} == {0, 1}
 
 
-@pytest.mark.parametrize("start", [0, 1, 20, 10_000])
-def test_stream_begins_anywhere_and_runs_on_over_epochs(start):
-    batches = sampler(draw=one_of_each_pair)
-    epoch, first = divmod(start, len(batches))
-    expected = [(e, batch, Share()) for e in range(epoch, epoch + 3) for batch in batches.batches(e)][first:]
-    count = 2 * len(batches)
-    assert list(sampler(draw=one_of_each_pair).stream(start, count)) == expected[:count]
+def test_the_next_step_begins_after_as_large_a_part_of_the_epoch():
+    batches = LengthBatchSampler(
+        [40] * 20, lambda *_: range(20), LoaderSettings(max_batch_size=2), steps=StepSettings(batches=4)
+    )  # steps of 4, 4 and 2 batches
+    assert [batches.next_step(0, done, 10) for done in range(1, 11)] == [4, 4, 4, 4, 8, 8, 8, 8, 10, 10]
+    assert [batches.next_step(0, done, 3) for done in range(1, 4)] == [4, 8, 10]
+    assert [batches.next_step(0, done, 1000) for done in (1, 400, 401, 801)] == [4, 4, 8, 10]
 
 
 def test_fingerprint_tells_what_changes_the_batches():

@@ -10,7 +10,7 @@ from biotite.sequence.align import align_optimal
 from app.data import cluster_cache
 from app.data.cluster_cache import clusters_of_sequences
 from app.data.cluster_file import clusters_of_file, joined, write_clusters
-from app.data.clusters import cluster
+from app.data.clusters import cluster, twilight
 from app.data.likeness import Likeness
 from app.data.similar import MATRIX
 from app.data.structures import StructureDataset, survey
@@ -97,6 +97,37 @@ def test_chains_of_an_example_join_their_clusters():
 )
 def test_what_hardly_is_a_sequence(sequences, expected):
     assert cluster(sequences, Likeness()).tolist() == expected
+
+
+@pytest.mark.parametrize("repeat", ["G", "A", "GS", "GGS"])
+def test_backbones_of_one_repeat_are_of_one_cluster(repeat):
+    sequences = [(repeat * 150)[:length] for length in (60, 61, 100, 150)]
+    assert cluster(sequences, Likeness()).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("length", "identity", "least"), [(40, 0.6, 30), (60, 0.5, 29), (100, 0.4, 26)])
+def test_short_chains_are_held_together_too(length, identity, least):
+    """Thirty pairs of one length, of random residues, substituted at random: the hardest kind."""
+    random, letters = np.random.default_rng(8), np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+    found = 0
+    for _ in range(30):
+        one = random.integers(0, 20, length)
+        other = one.copy()
+        changed = random.choice(length, round((1 - identity) * length), replace=False)
+        other[changed] = (one[changed] + random.integers(1, 20, len(changed))) % 20
+        found += cluster(["".join(letters[one]), "".join(letters[other])], Likeness()).tolist() == [0, 0]
+    assert found >= least
+
+
+def test_strangers_are_not_joined_by_their_number():
+    random = np.random.default_rng(9)
+    sequences = [ancestor(random, int(length)) for length in random.integers(40, 200, 300)]
+    assert cluster(sequences, Likeness()).max() + 1 >= 299
+
+
+def test_twilight_zone():
+    """5 % above the curve of identity of Rost (1999), equation 2."""
+    assert [round(100 * twilight(pairs), 1) for pairs in (5, 40, 100, 450, 1000)] == [100, 52.4, 34.0, 24.5, 24.5]
 
 
 def test_repeats_are_no_burden():

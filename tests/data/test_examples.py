@@ -114,6 +114,34 @@ def test_a_checkpoint_remembers_them(caplog):
     second.load_state_dict({"batches": second.batches.fingerprint()})  # of before they were remembered
 
 
+class Renamed(Brittle):
+    names = ("a", "b", "c", "d", "f")
+
+
+class Known(Brittle):
+    contents = np.arange(5)
+
+
+class Changed(Brittle):
+    contents = np.arange(1, 6)
+
+
+@pytest.mark.parametrize(("before", "now"), [(Brittle, Renamed), (Known, Changed), (Brittle, Known)])
+def test_a_checkpoint_of_other_examples_is_told(before, now, caplog):
+    state = loader(before({})).state_dict()
+    loader(before({})).load_state_dict(state)
+    assert not warnings(caplog)
+    loader(now({})).load_state_dict(state)
+    assert len(warnings(caplog)) == 1 and "of other batches than the run would have had" in warnings(caplog)[0]
+
+
+def test_a_checkpoint_of_before_names_were_kept_is_not_doubted(caplog):
+    state = loader(Brittle({})).state_dict()
+    del state["examples"]
+    loader(Renamed({})).load_state_dict(state)
+    assert not warnings(caplog)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_where_nothing_can_be_used_one_line_says_why(workers):
     read = loader(Brittle(dict.fromkeys(range(5), UserError("disk: not mounted"))), workers)

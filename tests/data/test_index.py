@@ -1,5 +1,6 @@
 """The index of a folder: what it saves, and what it must notice."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -174,3 +175,42 @@ print(seconds, peak, len(data.dataset), batches)
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     seconds, kilobytes, examples, batches = map(float, told.split())
     assert seconds < 10 and kilobytes < 1e6 and examples == 200_000 and batches > 1000
+
+
+def test_one_file_leaves_the_index_of_its_folder_alone(folder, job, read):
+    whole = opened(folder, job)
+    read.clear()
+    assert opened(folder / "one.pdb", job).files == ["one.pdb"]
+    assert_same(opened(folder, job), whole)
+    assert not read
+
+
+def test_what_cannot_be_looked_at_is_named_and_passed_over(folder, monkeypatch):
+    """A subfolder that only root may list, and a file that goes away while the folder is gone through."""
+    (folder / "lost+found").mkdir()
+    (folder / "gone.pdb").touch()
+    real = os.scandir
+
+    class Gone:
+        name, path = "gone.pdb", str(folder / "gone.pdb")
+
+        def is_dir(self, follow_symlinks):
+            return False
+
+        def is_file(self):
+            return True
+
+        def stat(self):
+            raise FileNotFoundError(2, "No such file or directory", self.path)
+
+    def scandir(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return [Gone() if entry.name == "gone.pdb" else entry for entry in real(path)]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = find_files(folder)
+    assert found.names == ["empty.cif", "one.pdb", "sub/two.pdb"]
+    assert found.unreadable == [("gone.pdb", "No such file or directory"), ("lost+found/", "Permission denied")]
+    with pytest.raises(UserError, match=r"lost\+found: cannot be listed \(Permission denied\); mend its permissions"):
+        find_files(folder / "lost+found")

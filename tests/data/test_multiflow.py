@@ -9,6 +9,9 @@ import torch
 from safetensors.numpy import load_file
 
 from app.chem.residues import AATYPES
+from app.data.cluster_file import write_clusters
+from app.data.cluster_folder import cluster_folder
+from app.data.likeness import Likeness
 from app.data.multiflow import MultiflowDataset
 from app.data.multiflow_entry import read_entry
 from app.data.multiflow_settings import MultiflowFilter, MultiflowSettings
@@ -257,3 +260,56 @@ def test_what_is_missing_is_named(tmp_path):
 def test_nothing_left_is_an_empty_set(tmp_path):
     data = dataset(write(tmp_path, [row("1aaa", num_chains=2)], **{"pdb.clusters": "1AAA_A"}))
     assert len(data) == 0 and len(data.draw(0, 0)) == 0
+
+
+def synthetic_set(folder, **files):
+    """Eight real entries and eight synthetic ones of the same sequences."""
+    chains = {f"{kind}{number:03d}": chain(70, seed=number) for kind in "rs" for number in range(8)}
+    for kind, metadata in (("r", "metadata.csv"), ("s", "distillation_metadata.csv")):
+        rows = [row(f"{kind}{number:03d}") for number in range(8)]
+        write(folder, rows, chains, metadata, **(files if kind == "s" else {}))
+    return folder
+
+
+def each(kind):
+    return "\n".join(f"{kind}{number:03d}" for number in range(8))
+
+
+def held_out_of(folder, **validation):
+    trained, held = dataset(folder, redesigned_only=False, validation=validation).split()
+    return set(trained.names), set(held.names) if held is not None else set()
+
+
+def test_nothing_is_held_out_where_synthetic_entries_are_in_no_cluster(tmp_path):
+    synthetic_set(tmp_path, **{"pdb.clusters": each("r")})
+    with pytest.raises(UserError, match=r"no cluster file of real and synthetic entries, .* make one: python"):
+        held_out_of(tmp_path, fraction=0.3)
+    assert held_out_of(tmp_path, fraction="auto")[1] == set()
+
+
+def test_real_and_synthetic_entries_clustered_together_stay_together(tmp_path, caplog):
+    synthetic_set(tmp_path)
+    names, clusters, _ = cluster_folder(tmp_path, Likeness(), tmp_path / "cache")
+    write_clusters(tmp_path / "pdb.clusters", names, clusters)
+    for files in ({}, {"distillation.clusters": each("s")}):  # a file of the synthetic ones alone does not part them
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        trained, held = held_out_of(tmp_path, fraction=0.3)
+        assert held and {name[1:] for name in trained}.isdisjoint(name[1:] for name in held)
+        assert len(trained | held) == 16 and "no cluster file knows both" not in caplog.text
+
+
+def test_cluster_files_that_know_nothing_of_each_other_are_told(tmp_path, caplog):
+    synthetic_set(tmp_path, **{"pdb.clusters": each("r"), "distillation.clusters": each("s")})
+    assert held_out_of(tmp_path, fraction=0.3)[1]
+    assert "cluster them together: python -m app data cluster" in caplog.text
+
+
+def test_entries_given_the_same_sequence_are_on_one_side(tmp_path):
+    rows = [row(f"r{number:03d}") for number in range(8)]
+    redesigned = [f"r{number:03d},{'ACDEFGHIKL'[number // 2] * 70},0.5" for number in range(8)]
+    folder = write(tmp_path, rows, **{
+        "pdb.clusters": each("r"), "pdb_redesigned.csv": "\n".join(["example,best_seq,best_rmsd", *redesigned]),
+    })  # fmt: skip
+    trained, held = held_out_of(folder, fraction=0.3)
+    assert len(held) == 2 and {int(name[1:]) // 2 for name in held}.isdisjoint(int(name[1:]) // 2 for name in trained)

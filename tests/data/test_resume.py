@@ -17,6 +17,7 @@ from app.data import datamodule
 from app.data.batching import LengthBatchSampler
 from app.data.datamodule import ProteinDataModule
 from app.data.loader_settings import LoaderSettings
+from app.data.steps import EACH_BATCH, StepSettings
 
 EXAMPLES = 23
 AN_EPOCH = 7  # batches
@@ -57,7 +58,7 @@ class Recorder(lightning.LightningModule):
         time.sleep(self.pause)
         rank = self.trainer.global_rank
         with self.record.with_stem(f"record-{rank}" if rank else "record").open("a") as file:
-            file.write(f"{batch_idx} {','.join(batch.names)}\n")
+            file.write(f"{self.current_epoch}:{batch_idx} {','.join(batch.names)}\n")
         return (self.weight * (1 + batch.trans_1.mean())).sin()
 
     def configure_optimizers(self):
@@ -88,7 +89,9 @@ class SaveAlways(lightning.Callback):
         self.save(trainer, "end")
 
 
-def fit(folder: Path, workers=0, accumulate=1, checkpoint=None, pause=0.0, **limits) -> Recorder:
+def fit(
+    folder: Path, workers=0, accumulate=1, checkpoint=None, pause=0.0, batch_size=2, steps=EACH_BATCH, **limits
+) -> Recorder:
     folder.mkdir()
     (folder / "record.txt").touch()
     datamodule.KINDS["toy"] = Toy
@@ -98,8 +101,8 @@ def fit(folder: Path, workers=0, accumulate=1, checkpoint=None, pause=0.0, **lim
         accelerator="cpu", callbacks=[SaveAlways(folder)], accumulate_grad_batches=accumulate, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, **limits,
     )  # fmt: skip
-    loader = {"num_workers": workers, "max_batch_size": 2, "bucket": 2, "seed": 5}
-    trainer.fit(module, ProteinDataModule({"kind": "toy", "loader": loader}), ckpt_path=checkpoint)
+    loader = {"num_workers": workers, "max_batch_size": batch_size, "bucket": 2, "seed": 5}
+    trainer.fit(module, ProteinDataModule({"kind": "toy", "loader": loader}, steps), ckpt_path=checkpoint)
     return module
 
 
@@ -112,6 +115,22 @@ def record(folder: Path, rank: int = 0) -> list[str]:
     return (folder / (f"record-{rank}.txt" if rank else "record.txt")).read_text().splitlines()
 
 
+def sampler(batch_size=2, steps=EACH_BATCH) -> LengthBatchSampler:
+    """Of what `fit` trains on."""
+    toy, settings = Toy({}), LoaderSettings(max_batch_size=batch_size, bucket=2, seed=5)
+    return LengthBatchSampler(toy.lengths, toy.draw, settings, steps=steps)
+
+
+def lines_of(batches: LengthBatchSampler, epochs) -> list[str]:
+    """The record of these epochs."""
+    names = Toy({}).names
+    return [
+        f"{epoch}:{place} {','.join(names[index] for index in batch)}"
+        for epoch in epochs
+        for place, batch in enumerate(batches.batches(epoch))
+    ]
+
+
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(batches done, path), in order."""
     return [(int(path.name[:3]), path) for path in sorted(folder.glob("*.ckpt"))]
@@ -119,14 +138,8 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 def test_an_uninterrupted_run_sees_each_epochs_own_batches(tmp_path):
     fit(tmp_path / "whole", max_epochs=3)
-    toy = Toy({})
-    sampler = LengthBatchSampler(toy.lengths, toy.draw, LoaderSettings(max_batch_size=2, bucket=2, seed=5))
-    assert len(sampler) == AN_EPOCH
-    assert record(tmp_path / "whole") == [
-        f"{place} {','.join(toy.names[index] for index in batch)}"
-        for epoch in range(3)
-        for place, batch in enumerate(sampler.batches(epoch))
-    ]
+    assert len(sampler()) == AN_EPOCH
+    assert record(tmp_path / "whole") == lines_of(sampler(), range(3))
 
 
 @pytest.mark.parametrize(
@@ -143,41 +156,65 @@ def test_resumes_with_the_next_batch_from_every_checkpoint(tmp_path, workers, ac
     before = multiprocessing.active_children()  # of tests that ran in this process
     whole = fit(tmp_path / "whole", 0, accumulate, **limits)
     expected = record(tmp_path / "whole")
-    assert [line.split()[0] for line in expected] == [str(k % AN_EPOCH) for k in range(len(expected))]
+    assert [line.split()[0] for line in expected] == [f"{k // AN_EPOCH}:{k % AN_EPOCH}" for k in range(len(expected))]
     tried = checkpoints(tmp_path / "whole")
     assert {done % AN_EPOCH == 0 for done, _ in tried} == {True, False}
     for done, checkpoint in tried if workers == 0 else tried[::4]:
         folder = tmp_path / f"from-{checkpoint.stem}"
         resumed = fit(folder, workers, accumulate, checkpoint, **limits)
-        assert [line.split()[1] for line in record(folder)] == [line.split()[1] for line in expected[done:]]
+        assert record(folder) == expected[done:]
         assert torch.equal(resumed.weight, whole.weight)
     assert not set(multiprocessing.active_children()) - set(before)
 
 
 def test_a_resumed_run_resumes_again(tmp_path):
     whole = fit(tmp_path / "whole", max_steps=17)
-    expected = [line.split()[1] for line in record(tmp_path / "whole")]
+    expected = record(tmp_path / "whole")
     for first in (3, AN_EPOCH, AN_EPOCH + 2):
         checkpoint = tmp_path / "whole" / f"{first:03d}-batch.ckpt"
         fit(tmp_path / f"{first}", checkpoint=checkpoint, max_steps=17)
         for done, again in checkpoints(tmp_path / f"{first}"):
             folder = tmp_path / f"{first}-{again.stem}"
             resumed = fit(folder, checkpoint=again, max_steps=17)
-            assert [line.split()[1] for line in record(folder)] == expected[done:]
+            assert record(folder) == expected[done:]
             assert torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.parametrize("steps", [StepSettings(batches=3), StepSettings(residues=30)])
+@pytest.mark.parametrize("batch_size", [1, 3, 23])
+def test_other_batches_begin_with_a_step_and_stay_with_their_epochs(tmp_path, steps, batch_size):
+    """From each step of two epochs of seven batches to twelve, five, or three an epoch."""
+    fit(tmp_path / "whole", steps=steps, max_epochs=2)
+    now = sampler(batch_size, steps)
+    assert len(now) != AN_EPOCH
+    shares = sampler(steps=steps).shares
+    after_step = [7 * e + place for e in range(2) for place, share in enumerate(shares(e), 1) if share.ends]
+    for done, checkpoint in checkpoints(tmp_path / "whole"):
+        if "batch" not in checkpoint.name or done not in after_step:  # ours are not written within a step
+            continue
+        folder = tmp_path / checkpoint.stem
+        fit(folder, checkpoint=checkpoint, batch_size=batch_size, steps=steps, max_epochs=3)
+        seen, whole = record(folder), lines_of(now, range(3))
+        assert seen == whole[len(whole) - len(seen) :]
+        epoch, place = divmod(len(whole) - len(seen), len(now))
+        begins = [0] + [place for place, share in enumerate(now.shares(epoch), 1) if share.ends]
+        assert place in begins
+        part = done / AN_EPOCH
+        assert epoch + place / len(now) >= part - 1e-9
+        assert not any(part <= epoch + begin / len(now) < epoch + place / len(now) for begin in begins)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_that_reached_its_last_step_is_prolonged(tmp_path, accumulate):
     whole = fit(tmp_path / "whole", accumulate=accumulate, max_steps=12)
-    expected = [line.split()[1] for line in record(tmp_path / "whole")]
+    expected = record(tmp_path / "whole")
     fit(tmp_path / "short", accumulate=accumulate, max_steps=5)
     ends = [one for one in checkpoints(tmp_path / "short") if "batch" not in one[1].name]
     assert ends
     for done, checkpoint in ends:
         folder = tmp_path / checkpoint.stem
         longer = fit(folder, accumulate=accumulate, checkpoint=checkpoint, max_steps=12)
-        assert [line.split()[1] for line in record(folder)] == expected[done:]
+        assert record(folder) == expected[done:]
         assert torch.equal(longer.weight, whole.weight)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from app.data.datamodule import ProteinDataModule, build_dataset
 from app.data.part import Part, some_of
+from app.data.seen import Seen
 from app.data.split import ValidationSettings, held_out, split
 from app.data.strings import Strings
 from app.errors import UserError
@@ -216,3 +217,53 @@ def test_the_demo_set_has_its_held_out_chains():
     module.setup()
     assert len(module.dataset) == 320 and len(module.held_out) == 32
     assert not set(module.dataset.names) & set(module.held_out.names)
+
+
+class Folder:
+    """Examples of given clusters."""
+
+    def __init__(self, **cluster_of):
+        self.names, self.lengths = list(cluster_of), [50] * len(cluster_of)
+        self.clusters = np.array(list(cluster_of.values()))
+
+    def split(self, seen=None, **settings):
+        """(names trained on, names held out)"""
+        sides = split(self, self.clusters, ValidationSettings(**settings), None, seen)
+        return tuple(set() if side is None else set(side.names) for side in sides)
+
+
+SEEN = Seen({"a", "b", "c"}, {"d", "e"})
+
+
+@pytest.mark.parametrize("settings", [{}, {"fraction": 0.2, "seed": 7}, {"fraction": 0.5}, {"hold_out": ("d",)}])
+def test_whoever_goes_on_keeps_to_the_sides(settings):
+    same = Folder(a=0, b=0, c=1, d=2, e=3)
+    assert same.split(SEEN, **settings) == ({"a", "b", "c"}, {"d", "e"})
+    grown = Folder(A=3, B=1, a=0, b=0, c=1, d=2, e=3)
+    assert grown.split(SEEN, **settings) == ({"a", "b", "c", "B"}, {"d", "e", "A"})
+
+
+def test_what_is_like_both_sides_is_left_out():
+    assert Folder(a=0, b=1, c=2, d=0, e=3, new=0).split(SEEN) == ({"a", "b", "c"}, {"d", "e"})
+
+
+def test_new_clusters_are_split_by_the_settings():
+    grown = Folder(a=0, b=0, c=1, d=2, e=3, v=4, w=5, x=6, y=7, z=8)
+    trained, held = grown.split(SEEN, fraction=0.4)
+    assert len(held) == 4 and held > {"d", "e"} and trained >= {"a", "b", "c"} and trained | held == set(grown.names)
+    assert grown.split(SEEN, fraction=0.2) == (set("abcvwxyz"), {"d", "e"})
+    assert grown.split(SEEN, hold_out=("z",)) == (set("abcvwxy"), {"d", "e", "z"})
+    with pytest.raises(UserError, match="hold_out: a is like what this run has trained on"):
+        grown.split(SEEN, hold_out=("a",))
+
+
+def test_other_data_are_split_anew():
+    other = Folder(**dict(zip("pqrstuvwxy", range(10), strict=True)))
+    assert other.split(SEEN, fraction=0.3) == other.split(fraction=0.3)
+
+
+def test_a_checkpoint_keeps_the_sides():
+    names = Seen({"a", "b\udcff"}, {"ü", ""})
+    assert Seen.of_state(names.state()) == names
+    assert Seen.of_state({"batches": 3}) is None
+    assert names.and_then(["b"], ["ü"]) == Seen({"a", "b", "b\udcff"}, {"ü"})
