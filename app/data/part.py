@@ -49,7 +49,11 @@ class Part:
 def some_of(names: Sequence[str], number: int | None) -> np.ndarray:
     """Indices of so many of these names (None: all), in an order that depends on the names alone: of a set that grows,
     much the same ones are chosen."""
-    return np.array(sorted(range(len(names)), key=lambda k: hashlib.sha256(names[k].encode()).digest())[:number], int)
+
+    def place(index: int) -> bytes:
+        return hashlib.sha256(names[index].encode(errors="surrogateescape")).digest()  # a file's name may be no UTF-8
+
+    return np.array(sorted(range(len(names)), key=place)[:number], int)
 
 
 def one_of_each(clusters: np.ndarray, epoch: int, seed: int) -> np.ndarray:

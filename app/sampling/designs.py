@@ -35,7 +35,7 @@ def designs_of(request: Request, given: Sequence[Given]) -> list[Design]:
 
 def seed_of(seed: int, design_id: str) -> int:
     """A design's seed: that of the run mixed with the id, so that it depends on no other design. Under 2^48."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{design_id}".encode()).digest()[:6], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}/{design_id}".encode(errors="surrogateescape")).digest()[:6], "big")
 
 
 def batches(designs: Sequence[Design], max_batch_size: int, max_residues_squared: int) -> Iterator[list[Design]]:

@@ -51,4 +51,4 @@ class ExampleMeans(Metric):
 
 
 def _key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big", signed=True)

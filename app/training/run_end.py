@@ -35,10 +35,15 @@ def is_last_step(trainer: Trainer) -> bool:
 
 
 class StopAfterEpochs(Callback):
-    """Stops the run with the last batch of its last epoch."""
+    """Stops the run with the last batch of its last epoch, or before its first where the rest of that epoch is none, as
+    with fewer and larger batches than the run that is resumed."""
 
     def __init__(self, settings: TrainerSettings):
         self.settings = settings
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if is_reached(self.settings, trainer.global_step, trainer.current_epoch):
+            trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.is_last_batch and is_reached(self.settings, trainer.global_step, trainer.current_epoch + 1):

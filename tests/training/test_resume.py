@@ -1,5 +1,6 @@
 """Stopped anywhere, a run goes on as if nothing had happened; and what a resumed run may and may not change."""
 
+import json
 import os
 import signal
 
@@ -164,3 +165,14 @@ def test_a_damaged_state_is_told_before_anything_is_written(finished, tmp_path, 
     with pytest.raises(UserError, match=rf"damaged\.ckpt: damaged, .*{said}"):
         train([f"resume={tmp_path / 'damaged.ckpt'}", "trainer.max_steps=3", f"out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_where_nothing_is_left_of_the_last_epoch_the_run_ends(tmp_path):
+    """Six of seven batches are done; of one batch an epoch that is all of it."""
+    out = tmp_path / "out"
+    train(arguments(tmp_path, "trainer.max_epochs=1", f"trainer.max_steps={EPOCH - 1}", f"out={out}"))
+    one = ("data.loader.max_batch_size=64", "data.loader.bucket=16")
+    resume(out, "trainer.max_steps=-1", *one)
+    assert json.loads((out / "summary.json").read_text())["steps"] == EPOCH - 1
+    resume(out, "trainer.max_steps=-1", "trainer.max_epochs=3", *one)
+    assert json.loads((out / "summary.json").read_text())["steps"] == EPOCH + 1
