@@ -6,6 +6,7 @@ import numpy as np
 
 from app.devices import CPU
 from app.ops.settings import OPERATIONS, KernelSettings
+from app.phase import ByPhase
 from app.training.estimate import needs_of
 from app.training.recipe import Recipe
 
@@ -27,12 +28,28 @@ class TrainFlops:
         self.recipe = recipe.model_copy(update={"kernels": reference})
 
     def __call__(self, size: int, length: int) -> float:
-        passes = 1 + BACKWARD + self.recipe.flow.self_condition_share
-        return size * passes * float(np.polyval(self._of_length, length))
+        forward, last = (float(np.polyval(polynomial, length)) for polynomial in self._of_length)
+        return size * ((1 + self.recipe.flow.self_condition_share) * forward + BACKWARD * last)
 
     @cached_property
-    def _of_length(self) -> np.ndarray:
-        """The polynomial that a forward pass's FLOPs are, highest power first."""
-        needs = needs_of(self.recipe, CPU)
+    def _of_length(self) -> tuple[np.ndarray, np.ndarray]:
+        """The polynomials that FLOPs are in the length, highest power first: of a forward pass in training, and of what
+        has gradients of it, since the trunk recycles without."""
+        number = self.recipe.model.trunk.num_recycles
+        number = number.train if isinstance(number, ByPhase) else number
+        if not number:
+            whole = self._forward(self.recipe)
+            return whole, whole
+        once, twice = (self._forward(_recycling(self.recipe, times)) for times in (1, 2))
+        trunk = twice - once
+        return once + (number - 1) * trunk, once - trunk
+
+    def _forward(self, recipe: Recipe) -> np.ndarray:
+        needs = needs_of(recipe, CPU)
         counts = [needs.sampling(1, length).flops for length in LENGTHS]
         return np.linalg.solve(np.vander(np.array(LENGTHS, dtype=np.float64)), counts)
+
+
+def _recycling(recipe: Recipe, times: int) -> Recipe:
+    trunk = recipe.model.trunk.model_copy(update={"num_recycles": times})
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"trunk": trunk})})

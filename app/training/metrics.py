@@ -110,13 +110,11 @@ class LogMetrics(Callback):
         self._step, self._epoch, self._waited = trainer.global_step, trainer.current_epoch, _waited(trainer)
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Any) -> None:
-        self._lr = optimizer.param_groups[0]["lr"]  # before the schedule moves on
-
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: dict, batch: ProteinBatch, batch_idx: int
     ) -> None:
         self.means.update(outputs, batch)
+        self._lr = outputs.get("lr", self._lr)
         if "gradient_norm" in outputs:
             self.norms.update(outputs["gradient_norm"])
         flops = self.flops(*batch.res_mask.shape) if self.throughput.peak_flops else 0.0

@@ -55,6 +55,13 @@ class TrainerSettings(_Settings):
         """What makes an optimizer step."""
         return StepSettings(batches=self.accumulate, residues=self.residues_per_step)
 
+    @field_validator("devices")
+    @classmethod
+    def _some_or_all(cls, devices: int | str) -> int | str:
+        if isinstance(devices, int) and devices < 1 and devices != -1:
+            raise ValueError("give a number of devices, or auto for all that there are")
+        return devices
+
     @field_validator("strategy")
     @classmethod
     def _starts_processes(cls, strategy: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from math import isfinite
 
 import torch
 
@@ -32,7 +33,8 @@ class Row:
 class Replayed:
     rows: list[Row]
     first: FirstNotFinite
-    finite: bool  # all losses, and each rank's gradient
+    finite: bool  # all losses, and the norm of each rank's gradient
+    largest: str | None = None  # of the first gradient whose norm is not: the parameter that has most of it
 
     def verdict(self) -> str:
         """In one sentence."""
@@ -40,6 +42,8 @@ class Replayed:
             return f"the first output that is not finite is that of {self.first.forward}"
         if self.first.backward is not None:
             return f"all outputs are finite; the first gradient that is not is that of {self.first.backward}"
+        if self.largest is not None and all(isfinite(loss) for row in self.rows for loss in row.losses.values()):
+            return f"all numbers are finite, but too large for the gradient's norm, most of all that of {self.largest}"
         if not self.finite:
             return "the outputs and gradients of all modules are finite: what is not is the loss"
         return "all losses and gradients are finite here: it could not be reproduced"
@@ -54,15 +58,19 @@ def replay(kept: Kept, device: torch.device) -> Replayed:
     module = kept.module.to(device).train()
     kernels = kept.kernels if device.type == kept.device else KernelSettings()
     select.require(kernels, device, dtype_of(module.recipe.trainer.precision), select.used_by(module))
-    rows, finite = [], True
+    rows, finite, largest = [], True, None
     with select.using(kernels), watched(module.model) as first:
         for _, batches in groupby(kept.batches, lambda each: each[0].rank):
             for place, batch in batches:
                 rows += _one(module, batch.to(device), place, kept)
-            finite &= all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
+            gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+            norms = {name: gradient.norm() for name, gradient in gradients.items()}
+            if not bool(torch.stack(list(norms.values())).norm().isfinite()):
+                finite = False
+                largest = largest or max(norms, key=lambda name: float(norms[name]))
             module.zero_grad()
     finite &= bool(torch.tensor([list(row.losses.values()) for row in rows]).isfinite().all())
-    return Replayed(rows, first, finite)
+    return Replayed(rows, first, finite, largest)
 
 
 def _one(module: CodesignModule, batch: ProteinBatch, place: Place, kept: Kept) -> Iterator[Row]:

@@ -69,12 +69,12 @@ def keep(
         SECTION: {"device": device, "ledger": sorted(ledger.shapes), "ranks": dict(of_ranks)},
     }
     module.on_save_checkpoint(checkpoint)
-    try:
-        WholeFiles().save_checkpoint(checkpoint, path)
-    except UserError as error:  # the run does without
-        say(f"warning: {error}")
+    files = WholeFiles()
+    files.save_checkpoint(checkpoint, path)
+    if files.failed:  # the run does without
+        say(f"warning: {files.failed}")
         return None
-    for old in folder.replays()[:-KEPT]:
+    for old in [kept for kept in folder.replays() if kept != path][: 1 - KEPT]:
         old.unlink(missing_ok=True)
     return path
 

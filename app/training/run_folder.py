@@ -140,7 +140,7 @@ class RunFolder:
         """Make the folder and write down the recipe; remove what a killed run left half-written.
 
         step: where the run begins. Checkpoints of later steps were passed over as damaged: they are renamed, so that
-        they do not count among the newest.
+        they do not count among the newest. Steps kept for replay that are yet to come are of what is now done again.
         """
         _write(self.recipe, recipe)
         with told_of(self.checkpoints):
@@ -150,6 +150,9 @@ class RunFolder:
             for path in self.kept():
                 if step_of(path) > step:
                     path.rename(path.with_suffix(".ckpt.damaged"))
+            for path in self.replays():
+                if step_of(path) > step:
+                    path.unlink(missing_ok=True)
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:

@@ -63,7 +63,8 @@ class OptimizerStep:
 
     def take(self, batch: ProteinBatch, place: Place) -> dict[str, Any]:
         """`CodesignModule.outputs` of a batch, empty where memory does not suffice for it. Of one that ends a step,
-        also `gradient_norm`, before clipping, or why the step was `skipped` and whether this rank is to `blame`."""
+        also `lr`, and `gradient_norm`, before clipping, or why the step was `skipped` and whether this rank is to
+        `blame`."""
         out = None if self._lacks_memory else passes(self.module, batch, place, self.ledger, self.ranks)
         if out is None:
             self._lacks_memory, out = True, {}
@@ -90,6 +91,7 @@ class OptimizerStep:
             out = {"skipped": Skipped.NOT_FINITE, "blame": bool(bad_loss if not_finite_loss else bad_gradient)}
         else:
             out = self._made(norm, row, device)
+        out["lr"] = self.module.optimizers().param_groups[0]["lr"]  # before the schedule moves on
         self._count()
         for parameter in self.module.parameters():
             parameter.grad = None
@@ -110,24 +112,33 @@ class OptimizerStep:
     def _made(self, norm: Tensor, row: Tensor | None, device: torch.device) -> dict[str, Any]:
         if row is not None:
             together.average(row, self._gradients())
-            norm = get_total_norm(self._gradients())
-        if clip := self.module.recipe.trainer.gradient_clip:
-            clip_grads_with_norm_(self.module.parameters(), clip, norm)
-        optimizer = self.module.optimizers().optimizer
+        optimizer, clipped = self.module.optimizers().optimizer, []
+
+        def make() -> bool:
+            if not clipped:
+                clipped.append(self._clip(norm if row is None else get_total_norm(self._gradients())))
+            self._optimize(optimizer)
+            return True
+
         for _ in range(2):
             before = unless_out_of_memory(lambda: Before(optimizer), device)
-            done = before is not None and bool(unless_out_of_memory(lambda: self._optimize(optimizer), device))
+            done = before is not None and bool(unless_out_of_memory(make, device))
             (failed,) = together.anyones([not done], device)
             if not failed:
-                return {"gradient_norm": norm}
+                return {"gradient_norm": clipped[0]}
             if before is not None:
                 before.put_back()
         return {"skipped": Skipped.MEMORY, "blame": not done}
 
-    def _optimize(self, optimizer: torch.optim.Optimizer) -> bool:
+    def _clip(self, norm: Tensor) -> Tensor:
+        """The norm before."""
+        if clip := self.module.recipe.trainer.gradient_clip:
+            clip_grads_with_norm_(self.module.parameters(), clip, norm)
+        return norm
+
+    def _optimize(self, optimizer: torch.optim.Optimizer) -> None:
         """By way of Lightning, for its hooks."""
         self.module.trainer.strategy.optimizer_step(optimizer, closure=lambda: None)
-        return True
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]

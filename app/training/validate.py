@@ -59,7 +59,7 @@ class Validate(Callback):
         self.means = ExampleMeans(columns(recipe))
         self.validated_step: int | None = None
         self._step = 0
-        self._to_its_end = self._cut_short = False
+        self._to_its_end = self._cut_short = self._owed = False
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
@@ -69,7 +69,12 @@ class Validate(Callback):
             say("nothing is held out: validation takes no losses (data.validation)")
         if self.validated_step is None:
             self.validated_step = step
-        elif self.validated_step < step and step % self.every == 0:
+        self._owed = self.validated_step < step and step % self.every == 0
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Not earlier: callbacks have their turn before the module when training starts."""
+        if self._owed:
+            self._owed = False
             self._validate(trainer, module, ends=False)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:

@@ -79,17 +79,17 @@ def test_a_gpu_need_not_be_there(monkeypatch):
 
 
 def test_what_the_recipe_says_is_seen():
-    plain = estimate("recipe=multiflow_legacy", "length=96", "device=cuda")
-    kept = estimate("recipe=multiflow_legacy", "length=96", "device=cuda", "model.trunk.stages.0.checkpoint=true")
+    plain = estimate("recipe=multiflow_legacy", "length=192", "device=cuda")
+    kept = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", "model.trunk.stages.0.checkpoint=true")
     assert kept["memory_train_mb"] < plain["memory_train_mb"]
     assert 1.2 < kept["flops_train"] / plain["flops_train"] < 1.4  # one more forward pass for three
-    twice = estimate("recipe=multiflow_legacy", "length=96", "device=cuda", "model.trunk.num_recycles=1")
+    twice = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", "model.trunk.num_recycles=1")
     assert twice["flops_forward"] == pytest.approx(2 * plain["flops_forward"], rel=0.1)
-    written_out = estimate("recipe=multiflow_legacy", "length=96", "device=cuda", "kernels=reference")
+    written_out = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", "kernels=reference")
     assert written_out["memory_train_mb"] > 1.5 * plain["memory_train_mb"]
     assert written_out["kernels"]["edge_transition"] == ["reference"]
     fused = estimate(
-        "recipe=multiflow_legacy", "length=96", "device=cuda", "kernels=triton", "trainer.precision=bf16-mixed"
+        "recipe=multiflow_legacy", "length=192", "device=cuda", "kernels=triton", "trainer.precision=bf16-mixed"
     )
     assert fused["kernels"]["edge_transition"] == ["triton"] and fused["precision"] == "bf16-mixed"
 
@@ -111,9 +111,9 @@ def test_on_several_devices_it_is_of_each():
     alone, of_each = estimate(*told), estimate(*told, "trainer=fsdp", "trainer.devices=4", "trainer.num_nodes=2")
     assert (of_each["devices"], of_each["strategy"]) == (8, "fsdp") and alone["strategy"] is None
     assert of_each["memory_parts_mb"]["weights"] < alone["memory_parts_mb"]["weights"] / 6
-    assert of_each["max_batch"] > 64
+    assert of_each["max_batch"] > 64 and of_each["memory_parts_mb"]["exchange_between_devices"] > 0
     shown = run(*told, "trainer=ddp", "trainer.devices=4").stdout
-    assert "residues on each of 4 cuda by ddp" in shown and "exchange between devices 1 MB" in shown
+    assert "residues on each of 4 cuda by ddp" in shown
 
 
 def test_words_for_people():

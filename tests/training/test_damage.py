@@ -131,6 +131,12 @@ def test_multiflows_have_none_and_are_told_by_their_parts(shared, tmp_path):
         open_checkpoint(tmp_path / "last.ckpt")
 
 
+def failure(state, path) -> str:
+    files = WholeFiles()
+    files.save_checkpoint(state, path)
+    return str(files.failed)
+
+
 def test_a_disk_that_fills_up_anywhere_in_a_save_leaves_the_last_one(finished, tmp_path):
     """Writes that really fail, as the limit of a file's size lets them."""
     path = tmp_path / "last.ckpt"
@@ -141,8 +147,7 @@ def test_a_disk_that_fills_up_anywhere_in_a_save_leaves_the_last_one(finished, t
     for limit in (0, 50, 100, 1000, size // 2, *range(size - 200, size, 13)):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-            with pytest.raises(UserError, match=r"last\.ckpt: cannot be written \(File too large\): make room"):
-                WholeFiles().save_checkpoint(state, path)
+            assert "last.ckpt: cannot be written (File too large): make room" in failure(state, path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
@@ -159,8 +164,7 @@ def test_a_folder_that_became_read_only_leaves_the_last_one(finished):
     try:
         if user == 0:
             os.seteuid(65534)
-        with pytest.raises(UserError, match=r"last\.ckpt: cannot be written \(Permission denied\): make room"):
-            WholeFiles().save_checkpoint(state, path)
+        assert "last.ckpt: cannot be written (Permission denied): make room" in failure(state, path)
     finally:
         os.seteuid(user)
         folder.chmod(0o755)

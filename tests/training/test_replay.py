@@ -10,6 +10,7 @@ from torch import nn
 from app.cli.replay import replay as command
 from app.errors import UserError
 from app.training import replay_file
+from app.training.module import CodesignModule
 from app.training.passes import Place
 from app.training.replay import replay
 from app.training.run import train
@@ -137,3 +138,16 @@ def test_the_first_in_the_order_of_each_pass(broken, forward, backward):
     if broken != "output":
         assert found.backward == backward
     assert not model.first._forward_hooks
+
+
+def test_gradients_that_are_finite_and_too_large_to_add_up(tmp_path, monkeypatch):
+    outputs = CodesignModule.outputs
+
+    def huge(self, *given):
+        out = outputs(self, *given)
+        return out | {"loss": 1e22 * out["loss"]}
+
+    monkeypatch.setattr(CodesignModule, "outputs", huge)
+    train(arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}"))
+    found = replayed(tmp_path / "out" / "replay" / "step-000001.ckpt").verdict()
+    assert found.startswith("all numbers are finite, but too large for the gradient's norm, most of all that of model.")

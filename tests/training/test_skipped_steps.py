@@ -10,6 +10,7 @@ import torch
 from app.data.ledger import Ledger
 from app.errors import UserError
 from app.ops import select
+from app.training import step as steps
 from app.training.module import CodesignModule
 from app.training.passes import Place, passes
 from app.training.run import train
@@ -214,3 +215,47 @@ def test_a_checkpoint_whose_steps_lightning_had_made_goes_on(tmp_path):
         out = tmp_path / f"again{step}"
         train([f"resume={tmp_path / f'{step}.ckpt'}", f"trainer.max_steps={EPOCH + 3}", f"out={out}"])
         assert_same_weights(tmp_path / "whole", out)
+
+
+def test_the_rate_is_the_schedules_at_skipped_steps_too(tmp_path, monkeypatch):
+    made = arguments(
+        tmp_path, "trainer.max_steps=4", "trainer.log_every=1", "schedule=cosine", "schedule.warmup_steps=0"
+    )
+    train([*made, f"out={tmp_path / 'whole'}"])
+    run_with(monkeypatch, [Fault("loss", 1), Fault("loss", 2)], *made, f"out={tmp_path / 'out'}")
+    assert [row["lr"] for row in rows(tmp_path / "out")] == [row["lr"] for row in rows(tmp_path / "whole")]
+
+
+def test_clipping_that_lacks_memory_is_tried_again(tmp_path, monkeypatch):
+    made = arguments(tmp_path, "trainer.max_steps=2", "trainer.gradient_clip=1")
+    train([*made, f"out={tmp_path / 'whole'}"])
+    clip, failures = steps.clip_grads_with_norm_, iter([torch.OutOfMemoryError("out of memory (injected)")])
+
+    def fails_once(*given):
+        for error in failures:
+            raise error
+        return clip(*given)
+
+    monkeypatch.setattr(steps, "clip_grads_with_norm_", fails_once)
+    train([*made, f"out={tmp_path / 'out'}"])
+    assert next(failures, None) is None
+    assert_same_weights(tmp_path / "whole", tmp_path / "out")
+
+
+def test_what_cannot_be_kept_for_replay_is_told_of(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "replay").touch()
+    made = arguments(tmp_path, "trainer.max_steps=3", f"out={tmp_path / 'out'}")
+    run_with(monkeypatch, [Fault("loss", 1)], *made)
+    said = capsys.readouterr().out
+    assert "warning: " in said and "cannot be written" in said and "python -m app replay" not in said
+
+
+def test_the_newest_step_for_replay_is_kept_whatever_an_earlier_life_left(tmp_path, monkeypatch):
+    made = arguments(tmp_path, "trainer.max_steps=6", f"out={tmp_path / 'out'}", "resume=auto")
+    with monkeypatch.context() as patch, pytest.raises(runs.Crash):
+        inject([Fault("loss", 2), Fault("loss", 3), Fault("loss", 4)], patch)
+        runs.crash_at(5, patch)
+        train(made)
+    run_with(monkeypatch, [Fault("loss", 1)], *made)
+    assert [path.name for path in (tmp_path / "out" / "replay").iterdir()] == ["step-000002.ckpt"]
