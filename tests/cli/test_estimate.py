@@ -47,6 +47,7 @@ def test_every_recipe_is_estimated_without_its_weights(recipe, monkeypatch):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024  # KB on Linux
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_a_heavy_recipe_takes_seconds_and_no_memory():
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     found = estimate("recipe=pairformer_heavy", "length=1024", "memory_gb=64")
@@ -57,6 +58,7 @@ def test_a_long_chain_of_a_heavy_recipe_takes_seconds_and_no_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024
 
 
+@pytest.mark.slow
 def test_what_fits_follows_from_the_memory_and_fills_it():
     given = estimate("recipe=tiny", "length=80", "device=cpu", "memory_gb=4")
     most, longest = given["max_batch"], given["max_length"]

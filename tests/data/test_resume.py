@@ -229,6 +229,7 @@ def test_two_ranks(tmp_path):
     assert [record(tmp_path / "resumed", rank) for rank in range(2)] == [one[3:] for one in seen]
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing(tmp_path):
     """SIGKILL in mid-epoch, twice, with workers that had read ahead."""
     whole = fit(tmp_path / "whole", max_steps=17)

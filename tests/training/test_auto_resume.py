@@ -144,6 +144,7 @@ def test_it_takes_no_folder_that_is_another_s(tmp_path, made):
         train([*made, f"out={tmp_path / 'out'}"])
 
 
+@pytest.mark.slow
 def test_weights_are_for_the_beginning(tmp_path, made, monkeypatch):
     train([*made, f"out={tmp_path / 'first'}"])
     warm = [*made, f"weights={tmp_path / 'first' / 'checkpoints' / 'last.ckpt'}"]

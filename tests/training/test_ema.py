@@ -161,6 +161,7 @@ def design_seed(tmp_path):
     return json.loads((tmp_path / "out/manifest.json").read_text())["designs"][0]["seed"]
 
 
+@pytest.mark.slow
 def test_a_warm_start_takes_the_average_unless_it_is_declined(finished, tmp_path):
     still = ("optimizer.lr=1e-12", "optimizer.weight_decay=0", "trainer.max_steps=1", f"weights={last(finished)}")
     for typed, kind in (("use_ema=auto", average), ("use_ema=false", weights)):

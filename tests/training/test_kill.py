@@ -38,6 +38,7 @@ def killed_at(steps: tuple[int, ...], out: Path, made: list[str]) -> None:
         assert process.returncode == 0, said + error
 
 
+@pytest.mark.slow
 def test_killed_once(tmp_path):
     settings = ("trainer.max_steps=60", "trainer.checkpoint_every=2", "trainer.log_every=1")
     made = arguments(tmp_path, *settings)
