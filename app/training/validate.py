@@ -56,7 +56,7 @@ class Validate(Callback):
     def __init__(self, recipe: Recipe, stop: StopOnSignal, ema: Ema | None, throughput: Throughput):
         self.recipe, self.stop, self.ema, self.throughput = recipe, stop, ema, throughput
         self.every = recipe.trainer.validate_every
-        self.means = ExampleMeans(columns(recipe))
+        self.means = ExampleMeans(columns(recipe), may_lack=trial_designs.SHARES)
         self.validated_step: int | None = None
         self._step = 0
         self._to_its_end = self._cut_short = False
@@ -64,13 +64,19 @@ class Validate(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
         self._step = step = trainer.global_step
-        lies_ahead = trainer.max_steps >= self.every
-        if lies_ahead and trainer.datamodule.held_out is None and self.recipe.validation.times:
-            say("nothing is held out: validation takes no losses (data.validation)")
+        if trainer.max_steps >= self.every:
+            self._tell_what_is_lacking(trainer, module)
         if self.validated_step is None:
             self.validated_step = step
         elif self.validated_step < step and step % self.every == 0:
             self._validate(trainer, module, ends=False)
+
+    def _tell_what_is_lacking(self, trainer: Trainer, module: LightningModule) -> None:
+        nothing_held_out = trainer.datamodule.held_out is None
+        if (nothing_held_out or not self.recipe.validation.times) and not self._pieces(trainer, module):
+            say("nothing to validate: nothing is held out (data.validation), or no times, and nothing to sample")
+        elif nothing_held_out and self.recipe.validation.times:
+            say("nothing is held out: validation takes no losses (data.validation)")
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -85,6 +91,7 @@ class Validate(Callback):
         began = time.perf_counter()
         self._to_its_end, self._cut_short = ends, False
         self.means.reset()
+        self.means.update([], {})  # torchmetrics warns of one that had no update: so of a rank's without examples
         with self.throughput.paused(), isolate_rng():
             torch.manual_seed(SEED)  # for dropout that stays on in inference
             if self.recipe.validation.times:
@@ -115,8 +122,7 @@ class Validate(Callback):
 
     @torch.no_grad()
     def _sample(self, trainer: Trainer, module: LightningModule) -> None:
-        pieces = trial_designs.pieces(self.recipe.validation, trainer.datamodule, module.model.has_sequence_head)
-        mine = trial_designs.of_rank(pieces, trainer.global_rank, trainer.world_size)
+        mine = trial_designs.of_rank(self._pieces(trainer, module), trainer.global_rank, trainer.world_size)
         average = nullcontext() if self.ema is None else self.ema.in_place(module)
         with average, _in_eval_mode(module), trainer.precision_plugin.val_step_context():
             for task, make in mine:
@@ -125,6 +131,9 @@ class Validate(Callback):
                 batch = trainer.strategy.batch_to_device(make())
                 for names, numbers in in_halves(partial(sampled, module, task), batch, module.step.ranks):
                     self.means.update(names, numbers)
+
+    def _pieces(self, trainer: Trainer, module: LightningModule) -> list[trial_designs.Piece]:
+        return trial_designs.pieces(self.recipe.validation, trainer.datamodule, module.model.has_sequence_head)
 
     def _is_to_stop(self, trainer: Trainer) -> bool:
         """To be asked on all ranks."""
@@ -138,10 +147,12 @@ class Validate(Callback):
         row = held_out_losses.over_times(row, self.recipe.validation.times) | row
         counts = [count for column, (_, count) in found.items() if column.startswith(LOSS)]
         row |= ({COUNT: counts[0]} if counts else {}) | {SECONDS: seconds}
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step=self._step)
         if self._step % self.every == 0:
             self.validated_step = self._step
+        if row.keys() == {SECONDS}:  # nothing was there to measure
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=self._step)
         say(f"step {self._step}  {in_words(row)}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -111,6 +111,12 @@ def test_each_example_counts_once_in_any_order():
     assert means.compute() == {"a": (torch.inf, 2)}, "a loss that is none is seen"
 
 
+def test_an_example_without_anything_to_measure_is_left_out():
+    means = ExampleMeans(["loss", "share"], may_lack=["share"])
+    means.update(["x", "y"], {"loss": torch.tensor([1.0, 3.0]), "share": torch.tensor([torch.nan, 0.25])})
+    assert means.compute() == {"loss": (2.0, 2), "share": (0.25, 1)}
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_an_example_that_does_not_is_left_out(caplog):
     batch, sizes = protein_batch(size=5), []
 

@@ -163,6 +163,27 @@ def test_without_anything_held_out_there_are_designs_all_the_same(tmp_path, caps
     assert capsys.readouterr().out.count("nothing is held out: validation takes no losses") == 1
 
 
+def test_without_anything_to_validate_it_is_said_once_and_no_line_is_written(tmp_path, capsys):
+    nothing = ("data.validation.fraction=0", "validation.lengths=[]")
+    train(validated(tmp_path, "trainer.max_steps=4", *nothing, f"out={tmp_path / 'out'}"))
+    assert steps(tmp_path / "out") == []
+    told = capsys.readouterr().out
+    assert told.count("nothing to validate") == 1 and "takes no losses" not in told
+
+
+def test_a_design_without_a_bond_is_no_perfect_one(tmp_path):
+    """A single residue has neither bonds nor angles at them, but may have helices."""
+    found = {}
+    for lengths in ("[1]", "[7]", "[1,7]"):
+        more = ("data.validation.fraction=0", f"validation.lengths={lengths}", f"out={tmp_path / lengths}")
+        train(validated(tmp_path, "trainer.max_steps=2", *more))
+        (found[lengths],) = rows(tmp_path / lengths)
+    for column in ("designs_bonds", "designs_angles", "designs_ca_ca"):
+        assert not found["[1]"][column]
+        assert found["[1,7]"][column] == found["[7]"][column] != ""
+    assert found["[1]"]["designs_helix"]
+
+
 @pytest.mark.parametrize(
     ("off", "expected"),
     [
