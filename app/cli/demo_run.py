@@ -97,8 +97,8 @@ def _scores(module: CodesignModule, data: DemoDataset, name: str) -> dict[str, f
         folded = module.sample(task="forward_folding", aatypes_1=batch.aatypes_1, **options)
         validity.append(ca_ca_validity(folded.path_trans[:, -1], folded.peptide_bond))
     return {
-        "inverse_folding_recovery": round(torch.cat(recovery).mean().item(), 4),
-        "ca_ca_validity": round(torch.cat(validity).mean().item(), 4),
+        "inverse_folding_recovery": round(torch.cat(recovery).nanmean().item(), 4),
+        "ca_ca_validity": round(torch.cat(validity).nanmean().item(), 4),
     }
 
 

@@ -70,11 +70,10 @@ def deviations(backbone: Tensor, bond: Tensor, mask: Tensor) -> dict[str, Tensor
 
 def share_within(*off: Tensor, outlier: float = OUTLIER) -> Tensor:
     """Share of lengths or angles that are less than `outlier` standard deviations off. off: some of `deviations`,
-    [..., N] each. Returns [...]; 1 where there is none to judge."""
+    [..., N] each. Returns [...]; NaN where there is none to judge."""
     every = torch.cat(off, dim=-1)
     judged = ~every.isnan()
-    count = judged.sum(-1)
-    return torch.where(count > 0, ((every.abs() < outlier) & judged).sum(-1) / count.clamp(min=1), 1.0)
+    return ((every.abs() < outlier) & judged).sum(-1) / judged.sum(-1)
 
 
 def _angle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Is it a chain: distances between neighbouring CA atoms."""
 
-import torch
 from torch import Tensor
 
 from app.chem.backbone import CA_CA_TRANS
@@ -13,17 +12,17 @@ is still one that refinement can close, one beyond is broken or clashing."""
 def ca_ca_validity(ca: Tensor, bond: Tensor, tolerance: float = CA_CA_TOLERANCE) -> Tensor:
     """Share of bonded neighbours whose CA atoms are 3.80 angstrom apart, give or take the tolerance.
 
-    ca: [..., N, 3], angstrom; bond: [..., N] bool, the next residue is bonded to this one. Returns [...]; 1 where there
-    is no bond to judge.
+    ca: [..., N, 3], angstrom; bond: [..., N] bool, the next residue is bonded to this one. Returns [...]; NaN where
+    there is no bond to judge.
     """
     distance = (ca[..., 1:, :] - ca[..., :-1, :]).norm(dim=-1)
     judged = bond[..., :-1].bool()
     valid = ((distance - CA_CA_TRANS).abs() <= tolerance) & judged
-    count = judged.sum(-1)
-    return torch.where(count > 0, valid.sum(-1) / count.clamp(min=1), 1.0)
+    return valid.sum(-1) / judged.sum(-1)
 
 
 def sequence_recovery(designed: Tensor, native: Tensor, mask: Tensor) -> Tensor:
-    """Share of residues with the native type. designed, native: [..., N] aatypes; mask: [..., N]. Returns [...]."""
+    """Share of residues with the native type. designed, native: [..., N] aatypes; mask: [..., N]. Returns [...]; NaN
+    where there is no residue to judge."""
     mask = mask.bool()
-    return ((designed == native) & mask).sum(-1) / mask.sum(-1).clamp(min=1)
+    return ((designed == native) & mask).sum(-1) / mask.sum(-1)

@@ -10,8 +10,8 @@ _OVER_RANKS = {"residues_seen": "sum", "skipped_nonfinite": "max", "skipped_oom"
 class Counts(Metric):
     """`counts.update(skipped_oom=1)`; whoever skips something is given this one object.
 
-    residues_seen: each rank counts its own. skipped_nonfinite, skipped_oom: optimizer steps; all
-    ranks skip them together, and each of them counts.
+    residues_seen: each rank counts its own. skipped_nonfinite, skipped_oom: optimizer steps, and the latter in every
+    validation also the examples and the designs that it left out; ranks skip them together, and each of them counts.
     """
 
     def __init__(self):

@@ -1,7 +1,7 @@
 """Means over examples, each of which counts once, however many ranks met it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ class ExampleMeans(Metric):
     """The states are every example's key, made from its name, and its numbers by column, NaN where it has none.
 
     Sums are taken in the order of the keys and in float64, so that they do not depend on who met which example when.
+
+    may_lack: columns in which NaN says that an example has nothing to measure, and leaves it out. In the others it says
+    that something went wrong: it counts as infinite, and is seen in the mean.
     """
 
-    def __init__(self, columns: Sequence[str]):
+    def __init__(self, columns: Sequence[str], may_lack: Collection[str] = ()):
         super().__init__()
-        self.columns = tuple(columns)
+        self.columns, self.may_lack = tuple(columns), frozenset(may_lack)
         self.add_state("keys", [], dist_reduce_fx="cat")
         self.add_state("values", [], dist_reduce_fx="cat")
         self.reset()
@@ -29,10 +32,11 @@ class ExampleMeans(Metric):
         self.values = [torch.zeros(0, len(self.columns), device=self.device)]
 
     def update(self, names: Sequence[str], numbers: Mapping[str, Tensor]) -> None:
-        """numbers: [names], by column; what is not a number counts as infinite, and is seen in the mean."""
+        """numbers: [names], by column."""
         rows = torch.full((len(names), len(self.columns)), torch.nan, device=self.device)
         for column, values in numbers.items():
-            rows[:, self.columns.index(column)] = values.to(rows).nan_to_num(nan=torch.inf, posinf=torch.inf)
+            none = torch.nan if column in self.may_lack else torch.inf
+            rows[:, self.columns.index(column)] = values.to(rows).nan_to_num(nan=none, posinf=torch.inf)
         self.keys.append(torch.tensor([_key(name) for name in names], dtype=torch.int64, device=self.device))
         self.values.append(rows)
 

@@ -110,11 +110,10 @@ def fit(
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
-    metrics, stop = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal()
+    metrics, stop, counts = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal(), Counts()
     ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
-    validate = Validate(recipe, stop, ema, metrics.throughput) if is_on(recipe) else None
+    validate = Validate(recipe, stop, ema, metrics.throughput, counts) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
-    counts = Counts()
     callbacks = [
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),

@@ -14,12 +14,13 @@ from torch import Tensor
 from app import __version__
 from app.chem.residues import NUM_TOKENS
 from app.config.validate import parse
+from app.data.ledger import Ledger
 from app.flow.interpolant import corrupt
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
 from app.training.held_out_losses import held_out_losses
-from app.training.in_halves import Measured, in_halves
+from app.training.in_halves import Measured, measured_in_halves
 from app.training.loops import at_start_of_epoch, count_steps
 from app.training.optimizer import (
     OptimizerSettings,
@@ -53,6 +54,7 @@ class CodesignModule(lightning.LightningModule):
         self.model = CodesignModel(self.recipe.model)
         self.automatic_optimization = False  # of Lightning's, which can neither repeat nor leave out a step
         self.step = OptimizerStep(self)
+        self.validation_ledger = Ledger()  # apart from training, which fails at smaller shapes
         self.restored_epoch = self.restored_step = 0  # of the checkpoint the weights came from
 
     def losses(self, batch: NoisyBatch) -> dict[str, Tensor]:
@@ -99,7 +101,7 @@ class CodesignModule(lightning.LightningModule):
 
     def validation_step(self, batch: ProteinBatch, batch_idx: int) -> Measured:
         """Every example's losses [B] at the fixed times, by the log's columns: see `held_out_losses`."""
-        return in_halves(partial(held_out_losses, self), batch, self.step.ranks)
+        return measured_in_halves(partial(held_out_losses, self), batch, self.validation_ledger, self.step.ranks)
 
     def _conditions(self, place: Place) -> bool:
         """Whether this batch is one of the share that is conditioned: on all ranks alike, since they wait for each

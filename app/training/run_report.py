@@ -20,6 +20,7 @@ from app.training.files import write_whole
 from app.training.rank_states import of_all_ranks, restore
 from app.training.run_folder import RunFolder
 from app.training.skipped import AllSkipped
+from app.training.validate import LEFT_OUT
 from app.types import ProteinBatch
 
 MONITORED = ("validation_loss", "train_loss")
@@ -139,14 +140,17 @@ def _draw(folder: RunFolder) -> None:
 
 
 def best(metrics: Path, names: Iterable[str] = MONITORED) -> dict[str, Any] | None:
-    """`metric`, `value` and `step` of the line of metrics.csv with the lowest value; None where there is none."""
+    """`metric`, `value` and `step` of the line of metrics.csv with the lowest value; None where there is none.
+
+    Of validations only those count that left out the fewest examples: without the longest a loss is another one.
+    """
     if not metrics.exists():
         return None
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     for name in names:
-        values = [(float(row[name]), int(row["step"])) for row in rows if row.get(name)]
-        if values := [(value, step) for value, step in values if math.isfinite(value)]:
-            value, step = min(values)
+        lines = [(int(row.get(LEFT_OUT) or 0), float(row[name]), int(row["step"])) for row in rows if row.get(name)]
+        if finite := [line for line in lines if math.isfinite(line[1])]:
+            _, value, step = min(finite)
             return {"metric": name, "value": value, "step": step}
     return None

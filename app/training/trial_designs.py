@@ -42,6 +42,9 @@ COLUMNS = (
     "forward_folding_tm_score",  # of the structure for its sequence against the chain's own
 )
 
+SHARES = ("designs_bonds", "designs_angles", "designs_ca_ca", "inverse_folding_recovery")
+"""Columns in which a design without any bond, and a chain without any known residue, has no number."""
+
 Piece = tuple[Task, Callable[[], ProteinBatch]]
 """What is sampled at once: the task, and what makes the batch."""
 
@@ -68,7 +71,8 @@ def of_rank(found: Sequence[Piece], rank: int, world_size: int) -> list[Piece]:
 
 
 def sampled(module: CodesignModule, task: Task, batch: ProteinBatch) -> dict[str, Tensor]:
-    """By some of `COLUMNS`, a number [B] of each design, made in as many model calls as the recipe's validation says.
+    """By some of `COLUMNS`, a number [B] of each design, made in as many model calls as the recipe's validation says;
+    in `SHARES` NaN where there is nothing to judge.
 
     A design depends on its task, its name and the weights alone.
     """

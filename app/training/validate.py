@@ -11,12 +11,14 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
+from app.data.ledger import Ledger
 from app.training import held_out_losses, trial_designs
 from app.training.console import say
+from app.training.counts import Counts
 from app.training.ema import Ema
 from app.training.example_means import ExampleMeans
 from app.training.held_out_losses import SEED
-from app.training.in_halves import Measured, in_halves
+from app.training.in_halves import Measured, measured_in_halves
 from app.training.interrupt import StopOnSignal
 from app.training.recipe import Recipe
 from app.training.run_end import is_reached
@@ -25,6 +27,8 @@ from app.training.throughput import Throughput
 from app.training.trial_designs import sampled
 
 LOSS, COUNT, SECONDS = "validation_loss", "validation_examples", "validation_seconds"
+LEFT_OUT, DESIGNS_LEFT_OUT = "validation_left_out", "validation_designs_left_out"
+"""How many examples are missing from the losses, and how many designs, for lack of memory; of a complete line none."""
 
 
 def columns(recipe: Recipe) -> tuple[str, ...]:
@@ -32,7 +36,8 @@ def columns(recipe: Recipe) -> tuple[str, ...]:
     if not is_on(recipe):
         return ()
     losses = held_out_losses.columns(recipe.validation.times)
-    return (*losses, COUNT, *(trial_designs.COLUMNS if recipe.validation.samples else ()), SECONDS)
+    designs = (*trial_designs.COLUMNS, DESIGNS_LEFT_OUT) if recipe.validation.samples else ()
+    return (*losses, COUNT, LEFT_OUT, *designs, SECONDS)
 
 
 def is_on(recipe: Recipe) -> bool:
@@ -53,10 +58,11 @@ class Validate(Callback):
 
     state_key = "validation"
 
-    def __init__(self, recipe: Recipe, stop: StopOnSignal, ema: Ema | None, throughput: Throughput):
-        self.recipe, self.stop, self.ema, self.throughput = recipe, stop, ema, throughput
+    def __init__(self, recipe: Recipe, stop: StopOnSignal, ema: Ema | None, throughput: Throughput, counts: Counts):
+        self.recipe, self.stop, self.ema, self.throughput, self.counts = recipe, stop, ema, throughput, counts
+        self.ledger = Ledger()  # of sampling; losses take other memory, and have their own
         self.every = recipe.trainer.validate_every
-        self.means = ExampleMeans(columns(recipe))
+        self.means = ExampleMeans(columns(recipe), may_lack=trial_designs.SHARES)
         self.validated_step: int | None = None
         self._step = 0
         self._to_its_end = self._cut_short = self._owed = False
@@ -64,9 +70,8 @@ class Validate(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.means.to(module.device)
         self._step = step = trainer.global_step
-        lies_ahead = trainer.max_steps >= self.every
-        if lies_ahead and trainer.datamodule.held_out is None and self.recipe.validation.times:
-            say("nothing is held out: validation takes no losses (data.validation)")
+        if trainer.max_steps >= self.every:
+            self._tell_what_is_lacking(trainer, module)
         if self.validated_step is None:
             self.validated_step = step
         self._owed = self.validated_step < step and step % self.every == 0
@@ -76,6 +81,13 @@ class Validate(Callback):
         if self._owed:
             self._owed = False
             self._validate(trainer, module, ends=False)
+
+    def _tell_what_is_lacking(self, trainer: Trainer, module: LightningModule) -> None:
+        nothing_held_out = trainer.datamodule.held_out is None
+        if (nothing_held_out or not self.recipe.validation.times) and not self._pieces(trainer, module):
+            say("nothing to validate: nothing is held out (data.validation), or no times, and nothing to sample")
+        elif nothing_held_out and self.recipe.validation.times:
+            say("nothing is held out: validation takes no losses (data.validation)")
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -90,6 +102,7 @@ class Validate(Callback):
         began = time.perf_counter()
         self._to_its_end, self._cut_short = ends, False
         self.means.reset()
+        self.means.update([], {})  # torchmetrics warns of one that had no update: so of a rank's without examples
         with self.throughput.paused(), isolate_rng():
             torch.manual_seed(SEED)  # for dropout that stays on in inference
             if self.recipe.validation.times:
@@ -115,21 +128,26 @@ class Validate(Callback):
             raise StopIteration  # ends Lightning's loop
 
     def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Measured, *_: Any) -> None:
-        for names, numbers in outputs:
-            self.means.update(names, numbers)
+        self._note(outputs, LEFT_OUT)
 
     @torch.no_grad()
     def _sample(self, trainer: Trainer, module: LightningModule) -> None:
-        pieces = trial_designs.pieces(self.recipe.validation, trainer.datamodule, module.model.has_sequence_head)
-        mine = trial_designs.of_rank(pieces, trainer.global_rank, trainer.world_size)
+        mine = trial_designs.of_rank(self._pieces(trainer, module), trainer.global_rank, trainer.world_size)
         average = nullcontext() if self.ema is None else self.ema.in_place(module)
         with average, _in_eval_mode(module), trainer.precision_plugin.val_step_context():
             for task, make in mine:
                 if self._is_to_stop(trainer):
                     return
                 batch = trainer.strategy.batch_to_device(make())
-                for names, numbers in in_halves(partial(sampled, module, task), batch, module.step.ranks):
-                    self.means.update(names, numbers)
+                run = partial(sampled, module, task)
+                self._note(measured_in_halves(run, batch, self.ledger, module.step.ranks), DESIGNS_LEFT_OUT)
+
+    def _note(self, measured: Measured, left_out: str) -> None:
+        for names, numbers in measured:
+            self.means.update(names, {left_out: torch.ones(len(names))} if numbers is None else numbers)
+
+    def _pieces(self, trainer: Trainer, module: LightningModule) -> list[trial_designs.Piece]:
+        return trial_designs.pieces(self.recipe.validation, trainer.datamodule, module.model.has_sequence_head)
 
     def _is_to_stop(self, trainer: Trainer) -> bool:
         """To be asked on all ranks."""
@@ -139,14 +157,18 @@ class Validate(Callback):
 
     def _write(self, trainer: Trainer, seconds: float) -> None:
         found = self.means.compute()
+        left_out = {name: found.pop(name)[1] for name in (LEFT_OUT, DESIGNS_LEFT_OUT) if name in found}
+        self.counts.update(skipped_oom=sum(left_out.values()))
         row = {column: mean for column, (mean, _) in found.items()}
         row = held_out_losses.over_times(row, self.recipe.validation.times) | row
         counts = [count for column, (_, count) in found.items() if column.startswith(LOSS)]
-        row |= ({COUNT: counts[0]} if counts else {}) | {SECONDS: seconds}
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step=self._step)
+        row |= ({COUNT: counts[0]} if counts else {}) | left_out | {SECONDS: seconds}
         if self._step % self.every == 0:
             self.validated_step = self._step
+        if row.keys() == {SECONDS}:  # nothing was there to measure
+            return
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=self._step)
         say(f"step {self._step}  {in_words(row)}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,6 +190,8 @@ def in_words(row: dict[str, float]) -> str:
         "designs_strand": "strand {:.0%}",
         "inverse_folding_recovery": "recovery {:.0%}",
         "forward_folding_tm_score": "TM-score {:.2f}",
+        LEFT_OUT: "{} left out of the losses: out of memory",
+        DESIGNS_LEFT_OUT: "{} left out of the designs: out of memory",
         SECONDS: "in {:.1f} s",
     }
     return "  ".join(text.format(row[name]) for name, text in words.items() if name in row)

@@ -58,7 +58,7 @@ def test_what_is_absent_or_not_bonded_is_not_judged():
         name: [3, 4, 8, 11] if name in AT_PEPTIDE_BOND else [4] for name in off
     }
     assert share_within(*off.values()) == 1
-    assert share_within(torch.full((2, 3), torch.nan)).tolist() == [1, 1]
+    assert share_within(torch.full((2, 3), torch.nan)).isnan().tolist() == [True, True]
 
 
 def test_batches_and_coordinates_that_are_no_numbers():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from app.data.ledger import Ledger
 from app.flow.interpolant import corrupt
 from app.training import held_out_losses as module
 from app.training.example_means import ExampleMeans
 from app.training.held_out_losses import at, columns, held_out_losses, noised, over_times
-from app.training.in_halves import in_halves
+from app.training.in_halves import measured_in_halves
 from app.training.memory import Alone
 from tests.factories import padded, protein_batch, tiny_module
 
@@ -111,6 +112,12 @@ def test_each_example_counts_once_in_any_order():
     assert means.compute() == {"a": (torch.inf, 2)}, "a loss that is none is seen"
 
 
+def test_an_example_without_anything_to_measure_is_left_out():
+    means = ExampleMeans(["loss", "share"], may_lack=["share"])
+    means.update(["x", "y"], {"loss": torch.tensor([1.0, 3.0]), "share": torch.tensor([torch.nan, 0.25])})
+    assert means.compute() == {"loss": (2.0, 2), "share": (0.25, 1)}
+
+
 def test_a_batch_that_does_not_fit_is_halved_and_an_example_that_does_not_is_left_out(caplog):
     batch, sizes = protein_batch(size=5), []
 
@@ -120,12 +127,29 @@ def test_a_batch_that_does_not_fit_is_halved_and_an_example_that_does_not_is_lef
             raise torch.OutOfMemoryError("out of memory")
         return {"a": part.trans_1[:, 0, 0]}
 
-    found = in_halves(run, batch, Alone())
-    assert [name for names, _ in found for name in names] == ["chain0", "chain1", "chain2", "chain4"]
-    assert torch.equal(torch.cat([numbers["a"] for _, numbers in found]), batch.trans_1[[0, 1, 2, 4], 0, 0])
+    ledger = Ledger()
+    found = measured_in_halves(run, batch, ledger, Alone())
+    assert [name for names, numbers in found if numbers for name in names] == ["chain0", "chain1", "chain2", "chain4"]
+    assert [names for names, numbers in found if numbers is None] == [["chain3"]]
+    assert torch.equal(torch.cat([numbers["a"] for _, numbers in found if numbers]), batch.trans_1[[0, 1, 2, 4], 0, 0])
     assert sizes == [5, 3, 2, 1, 2, 1, 1] and "leaves out chain3: out of memory at 12 residues" in caplog.text
+    assert ledger.shapes == {(1, 12)}
     with pytest.raises(ZeroDivisionError):
-        in_halves(lambda part: 1 / 0, batch, Alone())
+        measured_in_halves(lambda part: 1 / 0, batch, Ledger(), Alone())
+
+
+def test_a_shape_that_failed_is_halved_without_an_attempt():
+    batch, sizes, ledger = protein_batch(size=5), [], Ledger()
+
+    def run(part):
+        sizes.append(len(part.names))
+        if len(part.names) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return {"a": part.trans_1[:, 0, 0]}
+
+    found = [measured_in_halves(run, batch, ledger, Alone()) for _ in range(2)]
+    assert sizes == [5, 3, 2, 1, 2, 2, 1, 2]
+    assert [names for names, _ in found[0]] == [names for names, _ in found[1]]
 
 
 class Pair(Alone):
@@ -152,6 +176,8 @@ class Pair(Alone):
 def test_ranks_that_wait_for_each_other_halve_together():
     ranks, calls = Pair(), {7: 0, 2: 0}
 
+    ledgers = {7: Ledger(), 2: Ledger()}
+
     def validate(size):
         def run(part):
             calls[size] += 1
@@ -159,9 +185,31 @@ def test_ranks_that_wait_for_each_other_halve_together():
                 raise torch.OutOfMemoryError("out of memory")
             return {"a": part.trans_1[:, 0, 0]}
 
-        return [name for names, _ in in_halves(run, protein_batch(size=size), ranks) for name in names]
+        found = measured_in_halves(run, protein_batch(size=size), ledgers[size], ranks)
+        return [name for names, _ in found for name in names]
 
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(validate, (7, 2)))
     assert found == [[f"chain{number}" for number in range(7)], ["chain0", "chain1"]]
     assert calls[7] == calls[2] == 7, "of 7, 4, 2, 2, 3, 2, 1 examples, and of 2, 1, 1, 1, 1, 1, 1"
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(validate, (7, 2))) == found
+    assert calls[7] == calls[2] == 7 + 4, "what one refuses both halve"
+
+
+def test_ranks_leave_out_together_what_one_of_them_has_no_memory_for():
+    ranks = Pair()
+
+    def validate(size):
+        def run(part):
+            if size == 3 and "chain2" in part.names:
+                raise torch.OutOfMemoryError("out of memory")
+            return {"a": part.trans_1[:, 0, 0]}
+
+        found = measured_in_halves(run, protein_batch(size=size), Ledger(), ranks)
+        return {name: numbers is not None for names, numbers in found for name in names}
+
+    with ThreadPoolExecutor(2) as threads:
+        longer, shorter = threads.map(validate, (3, 2))
+    assert longer == {"chain0": True, "chain1": True, "chain2": False}
+    assert shorter == {"chain0": True, "chain1": False}

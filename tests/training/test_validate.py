@@ -32,6 +32,10 @@ def rows(out, of_validation=True):
     return [row for row in runs.rows(out) if bool(row.get("train_loss")) != of_validation]
 
 
+def summary(out):
+    return json.loads((out / "summary.json").read_text())
+
+
 def steps(out):
     return [int(row["step"]) for row in rows(out)]
 
@@ -60,7 +64,7 @@ def test_a_line_has_losses_designs_and_folds(whole):
             assert values[name] == pytest.approx((values[at(name, 0.2)] + values[at(name, 0.7)]) / 2, rel=1e-4)
         shares = set(trial_designs.COLUMNS) - {"designs_clashes"}
         assert all(0 <= values[name] <= 1 for name in shares)
-    found = json.loads((whole / "out" / "summary.json").read_text())["best"]
+    found = summary(whole / "out")["best"]
     losses = {int(row["step"]): float(row["validation_loss"]) for row in rows(whole / "out")}
     assert found == {"metric": "validation_loss", "value": min(losses.values()), "step": min(losses, key=losses.get)}
 
@@ -163,6 +167,27 @@ def test_without_anything_held_out_there_are_designs_all_the_same(tmp_path, caps
     assert capsys.readouterr().out.count("nothing is held out: validation takes no losses") == 1
 
 
+def test_without_anything_to_validate_it_is_said_once_and_no_line_is_written(tmp_path, capsys):
+    nothing = ("data.validation.fraction=0", "validation.lengths=[]")
+    train(validated(tmp_path, "trainer.max_steps=4", *nothing, f"out={tmp_path / 'out'}"))
+    assert steps(tmp_path / "out") == []
+    told = capsys.readouterr().out
+    assert told.count("nothing to validate") == 1 and "takes no losses" not in told
+
+
+def test_a_design_without_a_bond_is_no_perfect_one(tmp_path):
+    """A single residue has neither bonds nor angles at them, but may have helices."""
+    found = {}
+    for lengths in ("[1]", "[7]", "[1,7]"):
+        more = ("data.validation.fraction=0", f"validation.lengths={lengths}", f"out={tmp_path / lengths}")
+        train(validated(tmp_path, "trainer.max_steps=2", *more))
+        (found[lengths],) = rows(tmp_path / lengths)
+    for column in ("designs_bonds", "designs_angles", "designs_ca_ca"):
+        assert not found["[1]"][column]
+        assert found["[1,7]"][column] == found["[7]"][column] != ""
+    assert found["[1]"]["designs_helix"]
+
+
 @pytest.mark.parametrize(
     ("off", "expected"),
     [
@@ -206,6 +231,34 @@ def test_out_of_memory_leaves_out_what_does_not_fit(whole, tmp_path, monkeypatch
     assert float(row["validation_loss"]) == pytest.approx(float(expected["validation_loss"]), rel=1e-4)
     assert row["validation_examples"] == "3" and row["forward_folding_tm_score"]
     assert not row["inverse_folding_recovery"]
+    assert not row["validation_left_out"] and row["validation_designs_left_out"] == "2"
+    assert summary(tmp_path / "out")["skipped_oom"] == 2
+
+
+def test_a_validation_that_left_something_out_says_so_and_is_not_the_best(whole, tmp_path, monkeypatch, capsys):
+    def tight(module, batch):
+        """At step 2 one held-out chain does not fit, and the others are known well; at step 4 none fits."""
+        if module.global_step == 4 or (module.global_step == 2 and unlucky(batch.names)):
+            raise torch.OutOfMemoryError("out of memory")
+        found = held_out_losses(module, batch)
+        return {name: values / 100 for name, values in found.items()} if module.global_step == 2 else found
+
+    chosen = []
+
+    def unlucky(names):
+        chosen[:] = chosen or names[:1]
+        return chosen[0] in names
+
+    monkeypatch.setattr("app.training.module.held_out_losses", tight)
+    none = ("validation.designs=0", "validation.folds=0")
+    train(validated(whole, "trainer.max_steps=5", *none, f"out={tmp_path / 'out'}"))
+    found = rows(tmp_path / "out")
+    assert [row["validation_left_out"] for row in found] == ["1", "3", ""]
+    assert [row["validation_examples"] for row in found] == ["2", "", "3"]
+    assert bool(found[0]["validation_loss"]) and not found[1]["validation_loss"]
+    told = summary(tmp_path / "out")
+    assert told["best"]["step"] == 5 and told["skipped_oom"] == 4
+    assert "step 4  3 left out of the losses: out of memory  in" in capsys.readouterr().out
 
 
 def test_every_rank_samples_equally_often():
