@@ -6,17 +6,36 @@ from app.devices import CPU
 from app.errors import UserError
 from app.model.codesign import CodesignModel
 from app.sweep.jobs import Job
+from app.training.checkpoint import Opened
 from app.training.estimate import needs_of
-from app.training.recipe import TrainerSettings
+from app.training.recipe import OF_THE_MACHINE, Recipe, TrainerSettings
+from app.training.resume import changes
 from app.training.run import plan_of, refuse_idle
 from app.training.run_end import UNLIMITED, is_reached
+
+MAY_CHANGE = (
+    *OF_THE_MACHINE,
+    "callbacks",
+    "logger",
+    "data.cache_dir",
+    "data.workers",
+    "data.loader.num_workers",
+    "trainer.accelerator",
+    "trainer.strategy",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.checkpoint_every",
+    "trainer.keep_checkpoints",
+    "trainer.log_every",
+)
+"""Sections and keys that say where a run is trained, for how long, and what is kept of it, but not what it learns."""
 
 
 def check(jobs: Sequence[Job]) -> dict[Job, tuple[TrainerSettings, bool]]:
     """How each job is to be trained, and whether it has been.
 
-    Raises UserError, which names the job, for whatever train.py would refuse before it looks at devices and data, and
-    for a run without end.
+    Raises UserError, which names the job, for whatever train.py would refuse before it looks at devices and data, for a
+    run without end, and for one that lies there, trained by other settings: a sweep tells of results what was typed.
     """
     models: dict[str, CodesignModel] = {}
     found = {}
@@ -38,4 +57,12 @@ def _check(job: Job, models: dict[str, CodesignModel]) -> tuple[TrainerSettings,
         models[settings] = needs_of(plan.recipe, CPU).model
     refuse_idle(job.arguments, models[settings], plan.recipe)
     resumed = plan.resume
+    if resumed is not None:
+        _refuse_other_settings(resumed, plan.recipe)
     return trainer, resumed is not None and is_reached(trainer, resumed.step, resumed.epochs_done)
+
+
+def _refuse_other_settings(resumed: Opened, recipe: Recipe) -> None:
+    for key, old, new in changes(resumed.recipe, recipe):
+        if not any(key == one or key.startswith(f"{one}.") for one in MAY_CHANGE):
+            raise UserError(f"was trained with {key}={old}, not {new}: choose another out=, or type what it began with")

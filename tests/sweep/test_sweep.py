@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import UserError
 from app.sweep import local
 from app.sweep.jobs import read_sweep
 from app.sweep.run import sweep
@@ -125,3 +126,20 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(local, "TRAIN", STAND_IN)  # tells what would be started
     sweep(["-m", *made, "trainer.max_steps=3"])
     assert started(out) == {"seed-1", "seed-2"}
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_job(tmp_path, monkeypatch):
+    """A real run of two steps, which has ended or goes on: either way it was not trained as is now asked for."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out, made = tmp_path / "s", runs.arguments(tmp_path, "optimizer.lr=1e-3,1e-4", f"out={tmp_path / 's'}")
+    first = read_sweep(made).jobs[0]
+    train([text for text in first.arguments if text != "resume=auto"] + ["trainer.max_steps=2"])
+    monkeypatch.setattr(local, "TRAIN", STAND_IN)
+    for changed, said in (("seed=7", "seed=123, not 7"), ("optimizer.weight_decay=0.5", "weight_decay=.*, not 0.5")):
+        for steps in (2, 3):
+            with pytest.raises(UserError, match=f"job lr-0.001: was trained with .*{said}: choose another out="):
+                sweep(["-m", *made, changed, f"trainer.max_steps={steps}"])
+    assert not started(out) and not (out / "sweep.json").exists()
+    elsewhere = [text for text in made if text != "data.workers=1"]
+    assert sweep(["-m", *elsewhere, "trainer.max_steps=2", "trainer.log_every=1", "kernels=reference"]) == 0
+    assert started(out) == {"lr-0.0001"}
