@@ -1,5 +1,6 @@
 """Every job of a sweep is checked before the first begins."""
 
+import os
 from collections.abc import Sequence
 
 from app.devices import CPU
@@ -35,7 +36,8 @@ def check(jobs: Sequence[Job]) -> dict[Job, tuple[TrainerSettings, bool]]:
     """How each job is to be trained, and whether it has been.
 
     Raises UserError, which names the job, for whatever train.py would refuse before it looks at devices and data, for a
-    run without end, and for one that lies there, trained by other settings: a sweep tells of results what was typed.
+    run without end, for swept data that are not there, and for a run that lies there, trained by other settings: a
+    sweep tells of results what was typed.
     """
     models: dict[str, CodesignModel] = {}
     found = {}
@@ -53,6 +55,8 @@ def _check(job: Job, models: dict[str, CodesignModel]) -> tuple[TrainerSettings,
     trainer, settings = plan.recipe.trainer, plan.recipe.model.model_dump_json()
     if trainer.max_steps == trainer.max_epochs == UNLIMITED:
         raise UserError("would never end: give trainer.max_steps or trainer.max_epochs")
+    if any(text.startswith("data.path=") for text in job.swept) and not os.path.exists(str(plan.recipe.data["path"])):
+        raise UserError(f"data.path={plan.recipe.data['path']}: no such file or folder; quote a path that has commas")
     if settings not in models:
         models[settings] = needs_of(plan.recipe, CPU).model
     refuse_idle(job.arguments, models[settings], plan.recipe)
