@@ -122,7 +122,7 @@ def _paths(value: str) -> list[str]:
 def _name(swept: Sequence[str], keys: Sequence[str]) -> str:
     """`recipe-tiny_lr-0.001`; with a digest where that is not all of it."""
     parts = [text.partition("=") for text in swept]
-    shown = [f"{_short(key, keys)}-{_UNSAFE.sub('-', value).strip('-')}" for key, _, value in parts]
+    shown = [f"{_short(key, keys)}-{'-'.join(filter(None, _UNSAFE.split(value)))}" for key, _, value in parts]
     name = "_".join(shown)
     if len(name) > _LONGEST or any(_UNSAFE.search(value) for _, _, value in parts):
         name = f"{name[:_LONGEST]}-{hashlib.sha256(chr(0).join(swept).encode()).hexdigest()[:8]}"

@@ -85,6 +85,10 @@ def test_folders_tell_keys_and_odd_values_apart():
     assert len({job.name for job in long}) == 2 and all(len(job.name) < 140 for job in long)
 
 
+def test_folders_keep_signs():
+    assert [job.name for job in jobs("trainer.max_epochs=-1,1")] == ["max_epochs--1", "max_epochs-1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
