@@ -9,6 +9,7 @@ from app.model.codesign import CodesignModel
 from app.sweep.jobs import Job
 from app.training.checkpoint import Opened
 from app.training.estimate import needs_of
+from app.training.lock import Lock
 from app.training.recipe import OF_THE_MACHINE, Recipe, TrainerSettings
 from app.training.resume import changes
 from app.training.run import plan_of, refuse_idle
@@ -47,6 +48,16 @@ def check(jobs: Sequence[Job]) -> dict[Job, tuple[TrainerSettings, bool]]:
         except UserError as error:
             raise UserError(f"job {job.name}: {error}") from None
     return found
+
+
+def refuse_running(jobs: Sequence[Job]) -> None:
+    """Raises UserError where a job is being trained already, as by a sweep that was killed and left it running."""
+    for job in jobs:
+        if (holder := Lock(job.folder).holder()) is not None:
+            raise UserError(
+                f"job {job.name}: {holder} is training into {job.folder}: wait for its end or stop it, then give the"
+                " same command again"
+            )
 
 
 def _check(job: Job, models: dict[str, CodesignModel]) -> tuple[TrainerSettings, bool]:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from app.errors import UserError
 from app.sweep import local
 from app.sweep.jobs import read_sweep
 from app.sweep.run import sweep
+from app.training.lock import Lock
 from app.training.run import train
 from tests.training import runs
 
@@ -78,6 +81,51 @@ def test_a_signal_ends_the_job_that_runs_and_the_sweep(tmp_path, stand_in, numbe
     assert told(out) == {"seed-0": f"ended by {number.name}", "seed-1": "not begun"}
     assert started(out) == {"seed-0"} and signal.getsignal(number) == before
     assert "the same command goes on" in capsys.readouterr().out
+
+
+def test_a_hangup_is_the_end_of_the_job_and_the_sweep(tmp_path, stand_in):
+    """The job is in a session of its own, which the terminal does not tell."""
+    out = tmp_path / "s"
+    when(out / "seed-0" / "waiting", lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert begin(out, "name=waits", "seed=0,1") == 128 + signal.SIGHUP
+    assert (out / "seed-0" / "signal").read_text() == "SIGTERM"
+    assert started(out) == {"seed-0"}
+
+
+def test_under_nohup_a_sweep_goes_on(tmp_path, stand_in, monkeypatch):
+    out = tmp_path / "s"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        when(out / "seed-0" / "arguments", lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert begin(out, "name=leaves", "seed=0,1") == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert told(out) == {"seed-0": "done", "seed-1": "failed (1)"}
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.training.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+lock.take()
+input()
+"""
+
+
+def test_nothing_begins_beside_a_job_that_is_still_being_trained(tmp_path, stand_in):
+    out = tmp_path / "s"
+    command = [sys.executable, "-c", HOLD, str(out / "seed-1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=runs.ROOT, text=True) as process:
+        while process.poll() is None and not Lock(out / "seed-1").holder():
+            time.sleep(0.01)
+        with pytest.raises(UserError, match=rf"job seed-1: process {process.pid} on .* is training into .*seed-1"):
+            begin(out, "seed=0,1")
+        assert not started(out)
+        process.communicate("\n")
+    assert Lock(out / "seed-1").holder() is None
+    assert begin(out, "seed=0,1") == 1
+    assert started(out) == {"seed-0", "seed-1"}
 
 
 def test_a_job_that_is_killed_is_one_that_failed(tmp_path, stand_in):
