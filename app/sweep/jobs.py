@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
+from app.config.keys import one_line
 from app.config.overrides import is_path, options
 from app.errors import UserError
 
 _LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
 _UNSAFE = re.compile(r"[^\w.+-]+")
+_CHOICE = re.compile(r"choice\((.*)\)")
+_PATHS = re.compile(r"""(?:^|,)\s*('[^']*'|"[^"]*"|[^,]*?)\s*(?=,|$)""")
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def _out(arguments: Sequence[str]) -> Path:
     given = [text.partition("=")[2] for text in arguments if text.partition("=")[0] == "out"]
     if len(given) != 1 or given[0] in ("", "null"):
         raise UserError("--multirun: name one folder for the whole sweep, as out=FOLDER: each job has its own in it")
-    if "," in given[0] and not _is_quoted(given[0]):
+    if len(_paths(given[0])) > 1:
         raise UserError(f"out={given[0]}: out is not swept: name one folder, each job has its own in it")
     return Path(_unquoted(given[0]))
 
@@ -80,8 +85,8 @@ def _out(arguments: Sequence[str]) -> Path:
 def _alternatives(text: str) -> list[str]:
     """`key=value` for every value that an argument tries; one that tries none, or cannot be read, as it is."""
     key, _, value = text.partition("=")
-    if is_path(key):  # taken as typed, as ever, but for commas
-        return [text] if _is_quoted(value) else [f"{key}={one}" for one in value.split(",")]
+    if is_path(key):
+        return [f"{key}={path}" for path in _paths(value)]
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -95,16 +100,29 @@ def _alternatives(text: str) -> list[str]:
             raise UserError(f"{text}: glob chooses among a group's options, and {key} is no group: {', '.join(groups)}")
         values = override.value().filter(groups[key])
     else:
-        values = list(override.sweep_string_iterator())
+        try:
+            values = list(override.sweep_string_iterator())
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(
+                f"{text}: cannot be read ({one_line(error)}): give the values in one list, as in {key}=choice(1,2,3)"
+            ) from None
     if not values:
         raise UserError(f"{text}: there is no such value: nothing to sweep")
     return [f"{key}={one}" for one in values]
 
 
+def _paths(value: str) -> list[str]:
+    """Paths are taken as typed, as ever, but for commas between them and Hydra's `choice(...)` around them."""
+    if os.path.lexists(value):
+        return [value]
+    chosen = _CHOICE.fullmatch(value)
+    return _PATHS.findall(chosen[1] if chosen else value)
+
+
 def _name(swept: Sequence[str], keys: Sequence[str]) -> str:
     """`recipe-tiny_lr-0.001`; with a digest where that is not all of it."""
     parts = [text.partition("=") for text in swept]
-    shown = [f"{_short(key, keys)}-{_UNSAFE.sub('-', value).strip('-')}" for key, _, value in parts]
+    shown = [f"{_short(key, keys)}-{'-'.join(filter(None, _UNSAFE.split(value)))}" for key, _, value in parts]
     name = "_".join(shown)
     if len(name) > _LONGEST or any(_UNSAFE.search(value) for _, _, value in parts):
         name = f"{name[:_LONGEST]}-{hashlib.sha256(chr(0).join(swept).encode()).hexdigest()[:8]}"

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from app.sweep.jobs import Job
 from app.sweep.task import TRAIN
 from app.training.interrupt import SIGNALS
+
+PASSED_ON = {number: number for number in SIGNALS} | {signal.SIGHUP: signal.SIGTERM}
+"""What a job is sent: one has no terminal of its own that could hang up."""
 
 
 class Local:
@@ -31,7 +34,7 @@ class Local:
             self._job = process
             try:
                 if self.received is not None:  # while it was being started
-                    process.send_signal(self.received)
+                    process.send_signal(PASSED_ON[self.received])
                 status = process.wait()
             finally:
                 self._job = None
@@ -40,7 +43,9 @@ class Local:
         return status if status >= 0 else 128 - status
 
     @contextmanager
-    def passing_signals_on(self, numbers: Sequence[int] = SIGNALS) -> Iterator[None]:
+    def passing_signals_on(self) -> Iterator[None]:
+        under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        numbers = [number for number in PASSED_ON if not (number == signal.SIGHUP and under_nohup)]
         before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
             yield
@@ -51,4 +56,4 @@ class Local:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
         if self._job is not None:
-            self._job.send_signal(number)
+            self._job.send_signal(PASSED_ON[number])

@@ -1,11 +1,12 @@
 """`python train.py --multirun ...`: check every job, run what is not done yet, tell how all of them ended."""
 
 import os
+import signal
 from collections.abc import Sequence
 
 from app.errors import UserError
 from app.sweep import report
-from app.sweep.check import check
+from app.sweep.check import check, refuse_running
 from app.sweep.jobs import Job, Sweep, read_sweep
 from app.sweep.local import Local
 from app.sweep.report import Standing
@@ -27,8 +28,9 @@ def sweep(arguments: Sequence[str]) -> int:
     asked = read_sweep([text for text in arguments if text not in FLAGS])
     on_slurm = _is_for_slurm(asked.launcher)
     _refuse_ranks()
-    checked = check(asked.jobs)
     before = report.slurm_jobs(asked)
+    refuse_running([job for job in asked.jobs if not (on_slurm and job.name in before)])  # the queue tells of those
+    checked = check(asked.jobs)
     standings = {
         job: Standing.ended(0) if done else Standing(slurm_job=before.get(job.name))
         for job, (_, done) in checked.items()
@@ -44,6 +46,8 @@ def sweep(arguments: Sequence[str]) -> int:
     say(f"sweep of {len(asked.jobs)} jobs into {asked.folder}" + (f", {done} done before" if done else ""))
     report.write(asked, standings)
     received = slurm.run(asked, standings, settings) if on_slurm else _run_here(asked, standings)
+    if received == signal.SIGHUP:  # nobody is there to be told
+        return 128 + received
     console.print(report.table(asked, standings), soft_wrap=False)
     if received:
         say("the same command goes on with the sweep")

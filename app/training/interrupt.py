@@ -34,7 +34,7 @@ class StopOnSignal(Callback):
             raise KeyboardInterrupt
         if self.received is None:
             again = "; again to stop at once" if number == signal.SIGINT else ""
-            os.write(2, f"\nstopping after this step{again}\n".encode())  # print is not safe in a signal handler
+            _tell(f"\nstopping after this step{again}\n")
         if self.received is None or number == signal.SIGINT:  # a job to be requeued still is when SIGTERM follows
             self.received = number
 
@@ -70,3 +70,18 @@ class StopOnSignal(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def _tell(text: str) -> None:
+    """To standard error, as print is not safe in a signal handler.
+
+    Where that is a terminal which has hung up, everything said from here on would end the run before it has saved.
+    """
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        same = os.path.samestat(os.fstat(1), os.fstat(2))
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2) if same else (2,):
+            os.dup2(nowhere, stream)
+        os.close(nowhere)

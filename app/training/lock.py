@@ -42,8 +42,7 @@ class Lock:
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
-                    file.seek(0)
-                    holder = file.read().strip() or "another process"
+                    holder = _written_in(file)
                     file.close()
                     raise UserError(
                         f"out={self.path.parent}: {holder} is training into it: wait for its end or stop it, or choose"
@@ -56,12 +55,31 @@ class Lock:
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
 
+    def holder(self) -> str | None:
+        """The other process that holds it, as `process 12 on host`; None where none does.
+
+        Not to be asked where this process holds it: record locks end with the first file closed.
+        """
+        with contextlib.suppress(OSError):  # none there, or a file system without locks
+            if fcntl is not None:
+                with self.path.open() as file:
+                    try:
+                        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    except (BlockingIOError, PermissionError):
+                        return _written_in(file)
+        return None
+
     def release(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+
+
+def _written_in(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:

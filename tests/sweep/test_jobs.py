@@ -39,6 +39,10 @@ def test_every_combination_is_a_job_with_a_folder_of_its_own():
         ("name='a b',c", ["'a b'", "c"]),
         ("trainer=glob([c*,m*])", ["cpu", "mps"]),
         ("weights=runs/lr=1/a.ckpt,b c.ckpt", ["runs/lr=1/a.ckpt", "b c.ckpt"]),  # paths as typed
+        ("data.path=choice(/a, /b c)", ["/a", "/b c"]),
+        ("data.path='/a b','/c, d'", ["'/a b'", "'/c, d'"]),
+        ('data.path=/it\'s,"/a,b",/c', ["/it's", '"/a,b"', "/c"]),
+        ("data.path=/a,,/b", ["/a", "", "/b"]),  # for composing to refuse
     ],
 )
 def test_values_are_told_as_hydra_tells_them(argument, values):
@@ -54,6 +58,15 @@ def test_lists_and_quoted_commas_are_one_value():
     made = jobs("seed=1,2", "optimizer.betas=[0.9,0.99]", "name='a,b'", "data.path='x,y'")
     assert len(made) == 2
     assert made[0].arguments[1:4] == ("optimizer.betas=[0.9,0.99]", "name='a,b'", "data.path='x,y'")
+
+
+def test_a_path_with_commas_that_is_there_is_one_value(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my, data"
+    folder.mkdir()
+    made = jobs("seed=1,2", f"data.path={folder}")
+    assert len(made) == 2 and made[0].arguments[1] == f"data.path={folder}"
+    assert len(read_sweep(["seed=1,2", "out=my, data"]).jobs) == 2
 
 
 def test_the_same_job_has_the_same_folder_in_a_larger_sweep_in_any_order():
@@ -72,6 +85,10 @@ def test_folders_tell_keys_and_odd_values_apart():
     assert len({job.name for job in long}) == 2 and all(len(job.name) < 140 for job in long)
 
 
+def test_folders_keep_signs():
+    assert [job.name for job in jobs("trainer.max_epochs=-1,1")] == ["max_epochs--1", "max_epochs-1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,8 +97,12 @@ def test_folders_tell_keys_and_odd_values_apart():
         (["recipe=glob(zz*)", "out=runs/s"], "no such value"),
         (["seed=glob(*)", "out=runs/s"], "seed is no group"),
         (["seed=interval(0,1)", "out=runs/s"], "an interval has no end"),
+        (["seed=choice(1,choice(2,3))", "out=runs/s"], "seed=choice(1,choice(2,3)): cannot be read"),
         (["seed=1,2"], "name one folder for the whole sweep"),
         (["seed=1,2", "out=a,b"], "out is not swept"),
+        (["seed=1,2", "out='a','b'"], "out is not swept"),
+        (["recipe=tiny", "data=structures", "data.path=choice(.,b)", "out=a", "trainer.max_steps=1"],
+         "job path-b: data.path=b: no such file or folder"),
         (["seed=1,2", "out=a", "out=b"], "name one folder"),
         (["seed=1,2", "out=a", "resume=last.ckpt"], "resume=last.ckpt: every job"),
         (["seed=1,2", "out=a", "resume=auto,b.ckpt"], "every job"),

@@ -3,15 +3,19 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from app.errors import UserError
 from app.sweep import local
 from app.sweep.jobs import read_sweep
 from app.sweep.run import sweep
+from app.training.lock import Lock
 from app.training.run import train
 from tests.training import runs
 
@@ -79,6 +83,51 @@ def test_a_signal_ends_the_job_that_runs_and_the_sweep(tmp_path, stand_in, numbe
     assert "the same command goes on" in capsys.readouterr().out
 
 
+def test_a_hangup_is_the_end_of_the_job_and_the_sweep(tmp_path, stand_in):
+    """The job is in a session of its own, which the terminal does not tell."""
+    out = tmp_path / "s"
+    when(out / "seed-0" / "waiting", lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert begin(out, "name=waits", "seed=0,1") == 128 + signal.SIGHUP
+    assert (out / "seed-0" / "signal").read_text() == "SIGTERM"
+    assert started(out) == {"seed-0"}
+
+
+def test_under_nohup_a_sweep_goes_on(tmp_path, stand_in, monkeypatch):
+    out = tmp_path / "s"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        when(out / "seed-0" / "arguments", lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert begin(out, "name=leaves", "seed=0,1") == 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert told(out) == {"seed-0": "done", "seed-1": "failed (1)"}
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.training.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+lock.take()
+input()
+"""
+
+
+def test_nothing_begins_beside_a_job_that_is_still_being_trained(tmp_path, stand_in):
+    out = tmp_path / "s"
+    command = [sys.executable, "-c", HOLD, str(out / "seed-1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=runs.ROOT, text=True) as process:
+        while process.poll() is None and not Lock(out / "seed-1").holder():
+            time.sleep(0.01)
+        with pytest.raises(UserError, match=rf"job seed-1: process {process.pid} on .* is training into .*seed-1"):
+            begin(out, "seed=0,1")
+        assert not started(out)
+        process.communicate("\n")
+    assert Lock(out / "seed-1").holder() is None
+    assert begin(out, "seed=0,1") == 1
+    assert started(out) == {"seed-0", "seed-1"}
+
+
 def test_a_job_that_is_killed_is_one_that_failed(tmp_path, stand_in):
     out = tmp_path / "s"
 
@@ -125,3 +174,20 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(local, "TRAIN", STAND_IN)  # tells what would be started
     sweep(["-m", *made, "trainer.max_steps=3"])
     assert started(out) == {"seed-1", "seed-2"}
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_job(tmp_path, monkeypatch):
+    """A real run of two steps, which has ended or goes on: either way it was not trained as is now asked for."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out, made = tmp_path / "s", runs.arguments(tmp_path, "optimizer.lr=1e-3,1e-4", f"out={tmp_path / 's'}")
+    first = read_sweep(made).jobs[0]
+    train([text for text in first.arguments if text != "resume=auto"] + ["trainer.max_steps=2"])
+    monkeypatch.setattr(local, "TRAIN", STAND_IN)
+    for changed, said in (("seed=7", "seed=123, not 7"), ("optimizer.weight_decay=0.5", "weight_decay=.*, not 0.5")):
+        for steps in (2, 3):
+            with pytest.raises(UserError, match=f"job lr-0.001: was trained with .*{said}: choose another out="):
+                sweep(["-m", *made, changed, f"trainer.max_steps={steps}"])
+    assert not started(out) and not (out / "sweep.json").exists()
+    elsewhere = [text for text in made if text != "data.workers=1"]
+    assert sweep(["-m", *elsewhere, "trainer.max_steps=2", "trainer.log_every=1", "kernels=reference"]) == 0
+    assert started(out) == {"lr-0.0001"}
