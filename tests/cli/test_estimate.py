@@ -108,6 +108,7 @@ def test_a_data_set_need_not_be_there():
     assert estimate("recipe=tiny", "data=structures", "length=40", "device=cuda")["batch_by_loader"] == 64
 
 
+@pytest.mark.slow
 def test_on_several_devices_it_is_of_each():
     told = ["recipe=tiny", "length=64", "device=cuda", "memory_gb=2"]
     alone, of_each = estimate(*told), estimate(*told, "trainer=fsdp", "trainer.devices=4", "trainer.num_nodes=2")

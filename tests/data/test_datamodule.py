@@ -132,6 +132,7 @@ def test_workers_read_what_the_training_process_would():
         assert names_0 == names_2 and torch.equal(trans_0, trans_2)
 
 
+@pytest.mark.slow
 def test_workers_may_be_spawned():
     """As on Mac: the data set reaches them by pickling."""
     settings = LoaderSettings(num_workers=1, max_batch_size=2)

@@ -158,6 +158,7 @@ def test_nothing_outlives_its_job(tmp_path, stand_in):
     pytest.fail("what the job left behind still runs")
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
     """Real runs: one that has ended, one that has not begun; then with more steps both go on."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

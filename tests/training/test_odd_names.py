@@ -12,6 +12,7 @@ from tests.training.runs import arguments, data, in_own_process, one_thread
 ODD = os.fsdecode(b"caf\xe9.pdb")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
 def test_they_are_trained_on_and_told(tmp_path):
     data(tmp_path)

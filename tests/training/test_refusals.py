@@ -58,7 +58,7 @@ def test_folders_that_hold_a_run_or_cannot_are_refused(tmp_path):
         ("optimizer.lr=0", "optimizer.lr"),
         ("out=null", "out=null: name the run's folder"),
         ("trainer.strategy=warp", "trainer: Lightning refuses.*warp"),
-        ("trainer.devices=0", "trainer: Lightning refuses"),
+        ("trainer.devices=0", "trainer.devices: give a number of devices"),
         ("weights=nowhere.ckpt", "nowhere.ckpt: no such checkpoint"),
     ],
 )
