@@ -17,9 +17,9 @@ from app.devices import CPU, MPS, NVIDIA
 from app.errors import UserError
 from app.flow.settings import FlowSettings
 from app.model.esm import backends
-from app.model.esm.folder import EsmConfig, EsmFolder
+from app.model.esm.folder import EsmConfig, EsmFolder, config_of
 from app.model.esm.language import LanguageModel
-from app.model.esm.settings import PUBLISHED, EsmSettings, EsmSize
+from app.model.esm.settings import PUBLISHED, EsmSettings
 
 SHAPE = "esm2_650m"
 _SCALE = 0.02  # standard deviation of the weights
@@ -80,18 +80,6 @@ def _absent(package: str) -> str | None:
 _VOCABULARY = ("<cls>", "<pad>", "<eos>", "<unk>", *AATYPES_WITH_X, *"BUZO.-", "<null_1>", "<mask>")
 
 
-def _config(size: EsmSize) -> EsmConfig:
-    return EsmConfig(
-        model_type="esm",
-        position_embedding_type="rotary",
-        num_hidden_layers=size.layers,
-        hidden_size=size.width,
-        num_attention_heads=size.heads,
-        intermediate_size=4 * size.width,
-        vocab_size=len(_VOCABULARY),
-    )
-
-
 @cache
 def _language_model(package: str, dtype: torch.dtype) -> RandomLanguageModel:
     """Made once in a process, and loaded with its first call: the memory that it takes is not that of a later one."""
@@ -100,7 +88,7 @@ def _language_model(package: str, dtype: torch.dtype) -> RandomLanguageModel:
 
 @cache
 def _files() -> tuple[EsmFolder, dict[str, Tensor]]:
-    config = _config(PUBLISHED[SHAPE][1])
+    config = config_of(PUBLISHED[SHAPE][1])
     return EsmFolder(Path(SHAPE), config, _VOCABULARY), dict(_weights(config))
 
 
