@@ -27,6 +27,8 @@ MANY = 2048
 """Queries that are enough for large tiles on all processors."""
 PUBLISHED = 8 * 128
 """Heads times channels of the edges."""
+LEAST = 2
+"""Residues that stay on chip at least: with one, Triton 3.6 makes wrong products (of the gradients of queries)."""
 RESIDUES = 2
 """Of the kernels around the attention, by 4 warps."""
 
@@ -44,4 +46,4 @@ def fitted(tiles: Tiles, resident: Literal["queries", "keys"], heads: int, chann
     times = heads * channels // PUBLISHED
     if times <= 1:
         return tiles
-    return replace(tiles, stages=1, **{resident: max(1, getattr(tiles, resident) // times)})
+    return replace(tiles, warps=8, stages=1, **{resident: max(LEAST, getattr(tiles, resident) // times)})

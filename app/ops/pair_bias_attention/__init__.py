@@ -17,9 +17,14 @@ def describe(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, key_mask: Tensor) ->
 
 
 def order(call: Call) -> tuple[str, ...]:
-    """Of an H200, bfloat16, at 256 and 512 residues cuEquivariance takes 32 and 42 us, torch 49 and 69; with the
-    backward pass 81 and 114, and 95 and 146."""
-    return ("cuequivariance", "torch") if call.dtype in HALF else ("torch",)
+    """Of an H200 at 256 and 512 residues, microseconds, forward and with the backward pass:
+
+    bfloat16: cuEquivariance 32 and 42, 81 and 114; torch 49 and 69, 95 and 146.
+    float32: cuEquivariance 43 and 65; the reference 50 and 81, 100 and 179; torch 64 and 98, 156 and 250.
+    """
+    if call.dtype in HALF:
+        return ("cuequivariance", "torch")
+    return ("cuequivariance", "reference") if call.device == NVIDIA else ("torch",)
 
 
 pair_bias_attention = Operation(

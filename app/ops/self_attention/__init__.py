@@ -15,6 +15,8 @@ def describe(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, dropout: float =
     return Call(kind(q.device), v.dtype, q.shape[2], widths, wants_gradient(q, k, v), dropout > 0)
 
 
+# The reference takes a fifth less of an H200's time at 256 residues and more; but it writes N^2 points a head, and in
+# bfloat16 rounds four times as coarsely.
 self_attention = Operation(
     "self_attention",
     backends=[

@@ -16,6 +16,11 @@ from app.ops.select import Operation, wants_gradient
 #   torch                    0.09  0.43  3.15            0.19  1.04  10.7
 #   cuequivariance 0.12.0    0.05  0.17  0.99            0.18  0.80   5.18
 #   trifast 0.1.13           0.07  0.22  1.00            0.28  0.92   3.59
+# In float32, where cuEquivariance has no backward pass, and the reference takes 5 times the memory of torch:
+#   reference                0.20  1.31  9.87            0.42  2.74  20.4
+#   torch                    0.14  0.81  6.14            0.36  2.24  22.8
+#   cuequivariance 0.12.0    0.09  0.48  3.41
+#   trifast 0.1.13           0.14  0.76  5.19            3.02  18    132
 TRIFAST_FROM = 320
 """Residues from which on `auto` takes trifast first where gradients are asked for; interpolated."""
 
@@ -53,7 +58,7 @@ def limit_of_cuequivariance(call: Call) -> str | None:
 
 def order(call: Call) -> tuple[str, ...]:
     if call.dtype not in HALF:
-        return ("torch",)
+        return ("torch",) if call.backward else ("cuequivariance", "torch")
     if call.backward and call.length >= TRIFAST_FROM:
         return ("trifast", "cuequivariance", "torch")
     return ("cuequivariance", "trifast", "torch")

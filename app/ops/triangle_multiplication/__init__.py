@@ -35,8 +35,9 @@ def limit_of_cuequivariance(call: Call) -> str | None:
 
 def order(call: Call) -> tuple[str, ...]:
     """Of an H200, bfloat16, at 128, 256 and 512 residues cuEquivariance takes 0.05, 0.11 and 0.37 ms, torch 0.21, 0.65
-    and 2.6; with the backward pass 0.29, 0.68 and 2.1, and 0.60, 2.1 and 6.4."""
-    return ("cuequivariance", "torch") if call.dtype in HALF else ("torch",)
+    and 2.6; with the backward pass 0.29, 0.68 and 2.1, and 0.60, 2.1 and 6.4. In float32 0.10, 0.38 and 1.75, and 0.27,
+    1.0 and 4.3; with the backward pass 0.59, 1.8 and 7.7, and 0.85, 3.2 and 11.9."""
+    return ("cuequivariance", "torch")
 
 
 triangle_multiplication = Operation(
