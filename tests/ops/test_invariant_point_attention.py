@@ -293,13 +293,14 @@ def test_the_fused_kernels_say_what_they_cannot_do(widths, reason):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "backward", "first"),
+    ("dtype", "length", "backward", "first"),
     [
-        (torch.bfloat16, True, "triton"),
-        (torch.bfloat16, False, "triton"),
-        (torch.float32, False, "triton"),
-        (torch.float32, True, "torch"),
+        (torch.bfloat16, 512, True, "triton"),
+        (torch.bfloat16, 512, False, "triton"),
+        (torch.float32, 512, False, "triton"),
+        (torch.float32, 512, True, "torch"),
+        (torch.float32, 128, True, "triton"),
     ],
 )
-def test_auto_tries_first_what_was_measured_to_be_faster(dtype, backward, first):
-    assert invariant_point_attention.order(Call(NVIDIA, dtype, 256, (8, 16, 128, 8, 12), backward))[0] == first
+def test_auto_tries_first_what_was_measured_to_be_faster(dtype, length, backward, first):
+    assert invariant_point_attention.order(Call(NVIDIA, dtype, length, (8, 16, 128, 8, 12), backward))[0] == first

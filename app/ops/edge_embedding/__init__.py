@@ -38,11 +38,12 @@ def limit_of_triton(call: Call) -> str | None:
 def order(call: Call) -> tuple[str, ...]:
     """Of an H200, bfloat16, at 128, 256 and 512 residues the fused kernel takes 0.12, 0.18 and 0.38 ms, the reference
     0.20, 0.47 and 1.6, `torch` 0.30, 0.69 and 2.2. With the backward pass the reference takes 0.57, 1.5 and 3.8 and no
-    more memory, and `torch`, which makes the hidden layers again, 0.95, 2.0 and 5.1. In float32 the reference is first
-    in both: 0.21, 0.59 and 2.1, and 0.66, 1.9 and 5.6; `torch` 0.28, 0.70 and 2.3, and 0.97, 2.2 and 5.8."""
+    more memory, and `torch`, which makes the hidden layers again, 0.95, 2.0 and 5.1."""
     if call.device != NVIDIA:
         return ("torch",)
-    return ("triton", "reference") if call.dtype in HALF and not call.backward else ("reference",)
+    if call.backward:
+        return ("reference",)
+    return ("triton", "torch") if call.dtype in HALF else ("torch",)
 
 
 edge_embedding = Operation(

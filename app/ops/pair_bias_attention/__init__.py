@@ -24,7 +24,9 @@ def order(call: Call) -> tuple[str, ...]:
     """
     if call.dtype in HALF:
         return ("cuequivariance", "torch")
-    return ("cuequivariance", "reference") if call.device == NVIDIA else ("torch",)
+    if call.device != NVIDIA:
+        return ("torch",)
+    return ("reference",) if call.backward else ("cuequivariance", "reference")
 
 
 pair_bias_attention = Operation(

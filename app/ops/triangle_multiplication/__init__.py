@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from app.devices import NVIDIA, autocast_dtype, kind, under_autocast
-from app.ops.backend import FLOATS, HALF, Backend, Call
+from app.ops.backend import FLOATS, Backend, Call
 from app.ops.packages import CUEQUIVARIANCE, shortest_in_cuequivariance
 from app.ops.select import Operation, wants_gradient
 from app.ops.triangle_multiplication.reference import Direction
