@@ -11,7 +11,6 @@ from app.devices import NVIDIA
 from app.ops.backend import Call
 from app.ops.check import BOUNDS, cast, compare, run
 from app.ops.invariant_point_attention import expanded, invariant_point_attention, limit, reference
-from app.ops.invariant_point_attention.tiles import ATTEND, ATTEND_MANY, BY_KEYS, BY_QUERIES, LEAST, fitted
 from app.types import Frames
 from tests.conftest import HAS_GPU
 from tests.factories import generator, random_rotations
@@ -211,17 +210,6 @@ def test_the_fused_kernels_fit_at_their_limits(dtype, heads, c_z):
     example = invariant_point_attention.example(65, num_heads=heads, c_z=c_z)
     errors = compare(invariant_point_attention, "triton", example, NVIDIA, dtype)
     assert errors.within(BOUNDS[dtype]), errors
-
-
-@pytest.mark.parametrize("channels", [16, 32, 64, 128, 256])
-@pytest.mark.parametrize("heads", [8, 16])
-def test_no_tile_is_one_residue_wide(heads, channels):
-    """Of which Triton 3.6 makes wrong products on a GPU."""
-    for table in (ATTEND, ATTEND_MANY, BY_QUERIES, BY_KEYS):
-        for tiles in table.values():
-            for resident in ("queries", "keys"):
-                cut = fitted(tiles, resident, heads, channels)
-                assert min(cut.queries, cut.keys) >= LEAST
 
 
 @pytest.mark.parametrize("splits", [1, 2, 5])
