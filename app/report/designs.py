@@ -1,0 +1,174 @@
+"""What a folder says of its designs: the manifest's records and the rows of the evaluation, as plain data.
+
+Files are not trusted: whatever has another type than it should is left out or made into text, and no path leads out of
+the folder.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.data.find import find_files
+from app.errors import UserError
+from app.structure.parse import stem_of
+
+MANIFEST, EVALUATION, TABLE, SUMMARY = "manifest.json", "evaluation", "designs.csv", "summary.json"
+STRUCTURES, TRAJECTORIES = "structures", "trajectories"
+
+OWN = ("recovery", "ca_rmsd", "certainty")
+"""Numbers that a manifest's record may have, in the order in which they are shown."""
+
+NOT_MEASURED = "skipped"
+"""How a cell of the evaluation's table begins where nothing was measured."""
+
+_BROKEN = (OSError, ValueError, RecursionError)  # what reading a file of text, numbers or JSON ends in
+
+
+@dataclass
+class Design:
+    """One design. values: numbers, words, or why something was not measured, by the name of the column."""
+
+    id: str
+    status: str = "done"
+    task: str = ""
+    seed: str = ""
+    length: int | None = None
+    chains: dict[str, int] = field(default_factory=dict)
+    sequence: str = ""
+    error: str = ""
+    flags: list[str] = field(default_factory=list)
+    structure: Path | None = None
+    path: Path | None = None  # the trajectory where the sampler was
+    clean: Path | None = None  # and what the model took for the final protein
+    values: dict[str, float | str] = field(default_factory=dict)
+
+
+@dataclass
+class Folder:
+    """A folder of designs. manifest: empty where the folder has none, as one of any structure files. summary: the
+    evaluation's. notes: what could not be read."""
+
+    path: Path
+    designs: list[Design]
+    manifest: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all that was measured of any design."""
+        return list(dict.fromkeys(name for design in self.designs for name in design.values))
+
+
+def read_folder(path: Path) -> Folder:
+    """A run's folder, or any folder of structure files, evaluated or not.
+
+    Raises UserError: a manifest that is damaged, or a folder with neither a manifest nor a structure.
+    """
+    folder = Folder(path, [])
+    if (path / MANIFEST).exists():
+        folder.manifest = _manifest(path / MANIFEST)
+        folder.designs = list(_recorded(folder.manifest, path))
+    else:
+        files = find_files(path).paths()
+        files = [file for file in files if EVALUATION not in file.relative_to(path).parts]
+        if not files:
+            raise UserError(
+                f"{path}: neither a run of infer.py (no {MANIFEST}), nor one of train.py (no metrics.csv), nor a folder "
+                "of structure files: name a folder that is one of these"
+            )
+        folder.designs = [Design(stem_of(file), structure=file) for file in files]
+    _add_evaluation(folder)
+    return folder
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        if isinstance(manifest, dict) and isinstance(manifest.get("designs"), list):
+            return manifest
+    except _BROKEN:
+        pass
+    raise UserError(f"{path}: damaged, or no manifest of Trunkline's: run infer.py again with the same out=...")
+
+
+def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
+    for record in manifest["designs"]:
+        if not isinstance(record, dict):
+            continue
+        files = _files(record.get("files"), folder)
+        flags = record.get("flags", record.get("warning"))
+        chains = record.get("chains")
+        length = record.get("length")
+        yield Design(
+            id=_text(record.get("id")),
+            status=_text(record.get("status")),
+            task=_text(record.get("task", manifest.get("task"))),
+            seed=_text(record.get("seed")),
+            length=length if isinstance(length, int) else None,
+            chains={_text(name): n for name, n in chains.items() if isinstance(n, int)}
+            if isinstance(chains, dict)
+            else {},
+            sequence=_text(record.get("sequence")),
+            error=_text(record.get("error")),
+            flags=[_text(flag) for flag in flags] if isinstance(flags, list) else [_text(flags)] if flags else [],
+            structure=_first(files, STRUCTURES, ".pdb", ".cif"),
+            path=_first(files, TRAJECTORIES, "_path.pdb"),
+            clean=_first(files, TRAJECTORIES, "_clean.pdb"),
+            values={name: value for name in OWN if (value := _number(record.get(name))) is not None},
+        )
+
+
+def _files(named: Any, folder: Path) -> list[Path]:
+    """named: a mapping from paths to hashes, or, in the first format of manifests, a list of paths."""
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list | dict) else []
+    root = folder.resolve()
+    paths = [folder / name for name in names if "\0" not in name]
+    return [path for path in paths if path.resolve().is_relative_to(root)]
+
+
+def _first(files: list[Path], folder: str, *ends: str) -> Path | None:
+    for end in ends:
+        for file in files:
+            if file.parent.name == folder and file.name.endswith(end):
+                return file
+    return None
+
+
+def _add_evaluation(folder: Folder) -> None:
+    table, summary = (folder.path / EVALUATION / name for name in (TABLE, SUMMARY))
+    if table.exists():
+        try:
+            with table.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = {_text(row.pop("id", None)): row for row in csv.DictReader(file, restval="", restkey="")}
+        except (*_BROKEN, csv.Error):
+            rows = {}
+            folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
+        for design in folder.designs:
+            for name, text in rows.get(design.id, {}).items():
+                if name and text:
+                    number = _number(text)
+                    design.values[name] = text if number is None else number
+    if summary.exists():
+        try:
+            found = json.loads(summary.read_text(encoding="utf-8", errors="replace"))
+            folder.summary = found if isinstance(found, dict) else {}
+        except _BROKEN:
+            folder.notes.append(f"{EVALUATION}/{SUMMARY} is damaged: python -m app evaluate makes it again")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+def _number(value: Any) -> float | None:
+    """None for what is no finite number; truth values are words."""
+    try:
+        number = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number is not None and math.isfinite(number) else None

@@ -1,0 +1,44 @@
+"""The designs as the page's scripts read them: docs/report.md says what its keys mean."""
+
+from typing import Any
+
+from app.report.designs import Design, Folder
+from app.report.pictures import DESIGNS, Pictures
+from app.report.words import in_words
+
+CERTAINTY = "certainty"
+
+
+def explorer(folder: Folder, pictures: Pictures) -> dict[str, Any]:
+    """The first `DESIGNS` designs, and the columns of what was measured of them."""
+    for design in folder.designs:
+        if design.id in pictures.certainty:
+            design.values.setdefault(CERTAINTY, round(float(pictures.certainty[design.id].mean()), 2))
+    listed = folder.designs[:DESIGNS]
+    columns = folder.columns
+    return {
+        "columns": [
+            {"name": name, "label": in_words(name), "number": any(isinstance(d.values.get(name), float) for d in listed)}
+            for name in columns
+        ],
+        "designs": [_listed(design, columns, pictures.entries.get(design.id)) for design in listed],
+    }
+
+
+def _listed(design: Design, columns: list[str], entry: dict[str, Any] | None) -> dict[str, Any]:
+    listed = {
+        "id": design.id,
+        "status": design.status,
+        "task": design.task,
+        "seed": design.seed,
+        "length": length_of(design, entry),
+        "sequence": design.sequence or (entry or {}).get("sequence", ""),
+        "error": design.error,
+        "flags": design.flags,
+        "values": [design.values.get(name) for name in columns],
+    }
+    return listed | ({"structure": entry} if entry else {})
+
+
+def length_of(design: Design, entry: dict[str, Any] | None) -> int:
+    return design.length or len(design.sequence) or (entry or {}).get("residues", 0)
