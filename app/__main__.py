@@ -14,6 +14,7 @@ from app.cli.estimate import estimate  # noqa: E402
 from app.cli.many import ManyValues  # noqa: E402
 from app.cli.recipes import recipes_app  # noqa: E402
 from app.cli.replay import replay  # noqa: E402
+from app.cli.report import report_app  # noqa: E402
 from app.config.entry import run  # noqa: E402
 
 cli = typer.Typer(
@@ -24,6 +25,7 @@ cli = typer.Typer(
 )
 cli.add_typer(data_app, name="data")
 cli.add_typer(recipes_app, name="recipes")
+cli.add_typer(report_app, name="report")
 cli.command()(demo)
 cli.command()(estimate)
 cli.command()(replay)

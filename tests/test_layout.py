@@ -21,7 +21,7 @@ LAYERS = [
     {"data", "blocks"},
     {"model"},
     {"losses", "sampling", "evaluation"},
-    {"estimate"},
+    {"estimate", "report"},
     {"training"},
     {"bench", "legacy", "sweep"},
     {"cli"},

@@ -78,8 +78,8 @@ def read_folder(path: Path) -> Folder:
         files = [file for file in files if EVALUATION not in file.relative_to(path).parts]
         if not files:
             raise UserError(
-                f"{path}: neither a run of infer.py (no {MANIFEST}), nor one of train.py (no metrics.csv), nor a folder "
-                "of structure files: name a folder that is one of these"
+                f"{path}: no run of infer.py (no {MANIFEST}) or of train.py (no metrics.csv), and no structure files: "
+                "name the out=... of a run, or a folder of structures"
             )
         folder.designs = [Design(stem_of(file), structure=file) for file in files]
     _add_evaluation(folder)

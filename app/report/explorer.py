@@ -17,10 +17,7 @@ def explorer(folder: Folder, pictures: Pictures) -> dict[str, Any]:
     listed = folder.designs[:DESIGNS]
     columns = folder.columns
     return {
-        "columns": [
-            {"name": name, "label": in_words(name), "number": any(isinstance(d.values.get(name), float) for d in listed)}
-            for name in columns
-        ],
+        "columns": [{"name": name, "label": in_words(name)} for name in columns],
         "designs": [_listed(design, columns, pictures.entries.get(design.id)) for design in listed],
     }
 
@@ -31,14 +28,10 @@ def _listed(design: Design, columns: list[str], entry: dict[str, Any] | None) ->
         "status": design.status,
         "task": design.task,
         "seed": design.seed,
-        "length": length_of(design, entry),
-        "sequence": design.sequence or (entry or {}).get("sequence", ""),
+        "length": design.length or len(design.sequence),
+        "sequence": design.sequence,
         "error": design.error,
         "flags": design.flags,
         "values": [design.values.get(name) for name in columns],
     }
     return listed | ({"structure": entry} if entry else {})
-
-
-def length_of(design: Design, entry: dict[str, Any] | None) -> int:
-    return design.length or len(design.sequence) or (entry or {}).get("residues", 0)

@@ -22,7 +22,7 @@ from app.report.words import Rows
 
 _ASSETS = files("app.report") / "assets"
 
-SCRIPTS = ("data.js", "colours.js", "drawn.js", "solid.js", "picture.js", "sequence.js", "stage.js", "gallery.js", "page.js")
+SCRIPTS = ("data", "colours", "drawn", "solid", "picture", "sequence", "stage", "gallery", "page")
 """In the order in which they are put into one function; each uses those before it."""
 
 
@@ -64,7 +64,7 @@ def render(page: Page, viewer: Viewer | None) -> str:
     scripts = []
     if page.explorer is not None:
         scripts = [viewer.code] if viewer else []
-        scripts.append('"use strict";\n(() => {\n' + "\n".join(map(_asset, SCRIPTS)) + "})();\n")
+        scripts.append('"use strict";\n(() => {\n' + "\n".join(_asset(f"{name}.js") for name in SCRIPTS) + "})();\n")
     hashes = " ".join(_source(script) for script in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src {_source(style)}; img-src data:; "

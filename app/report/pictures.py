@@ -12,7 +12,7 @@ import torch
 from app.errors import UserError
 from app.evaluation.secondary_structure import secondary_structure
 from app.report.coordinates import packed, packed_bytes
-from app.report.designs import Design, Folder
+from app.report.designs import Folder
 from app.report.models import ATOMS, CA, Model, read_any, read_own
 
 DESIGNS = 5000
@@ -58,6 +58,7 @@ def take_pictures(folder: Folder) -> Pictures:
             unreadable.append(design.id)
             continue
         pictures.models[design.id] = model
+        design.length, design.sequence = design.length or len(model), design.sequence or model.sequence
         pictures.states[design.id] = states = _states(model)
         if has_certainty and model.b_factors.any():
             pictures.certainty[design.id] = model.b_factors.clip(0, 100)

@@ -38,7 +38,8 @@ def histogram(title: str, values: Sequence[float], label: str, note: str = "", m
     axes = _Axes(title, (edges[0], edges[-1]), (0, counts.max()), label, "", whole_y=True)
     for count, first, last in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         if count:
-            what = f"{_round((first + last) / 2)}" if whole and last - first == 1 else f"{_round(first)} to {_round(last)}"
+            one = whole and last - first == 1
+            what = _round((first + last) / 2) if one else f"{_round(first)} to {_round(last)}"
             axes.box(first, last, count, f"{what}: {count:,}")
     for mark in inside:
         axes.vertical(mark)
@@ -101,7 +102,13 @@ def density(
     return Plot(title, axes.text(), note)
 
 
-def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], label: str, log: bool = False) -> Plot:
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    label: str,
+    log: bool = False,
+    from_zero: bool = False,
+) -> Plot:
     """Lines over the same axis, each thinned to `POINTS`; what is not finite is left out."""
     thin = {name: _finite(points) for name, points in series.items()}
     thin = {name: points[:: math.ceil(len(points) / POINTS)] for name, points in thin.items() if points}
@@ -113,7 +120,8 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], label
         thin = {name: [(x, math.log10(y)) for x, y in points] for name, points in thin.items()}
         every = [point for points in thin.values() for point in points]
     xs, ys = zip(*every, strict=True)
-    axes = _Axes(title, (min(xs), max(xs)), _roomy(ys), label, "", log_y=log)
+    limits = (0.0, 1.05 * max(ys) or 1.0) if from_zero else _roomy(ys)
+    axes = _Axes(title, (min(xs), max(xs)), limits, label, "", log_y=log)
     for place, points in enumerate(thin.values()):
         axes.line(points, f"line line-{place % 6}")
     return Plot(title, axes.text(), legend=tuple(thin) if len(thin) > 1 else ())
@@ -122,7 +130,19 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], label
 class _Axes:
     """A frame with ticks that shapes are drawn into, in the units of its axes."""
 
-    def __init__(self, title, x_limits, y_limits, x_label, y_label, *, names=(), ticks=None, whole_y=False, log_y=False):
+    def __init__(
+        self,
+        title: str,
+        x_limits: tuple[float, float],
+        y_limits: tuple[float, float],
+        x_label: str,
+        y_label: str,
+        *,
+        names: Sequence[str] = (),  # of the places 0, 1, ... on the horizontal axis
+        ticks: Sequence[float] | None = None,  # of both axes
+        whole_y: bool = False,  # counts, which have no halves
+        log_y: bool = False,  # heights are decimal logarithms
+    ):
         self.x_limits, self.y_limits = _apart(x_limits), _apart(y_limits)
         self.svg = ElementTree.Element("svg", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
         ElementTree.SubElement(self.svg, "title").text = title
@@ -215,7 +235,8 @@ def _roomy(values: Sequence[float]) -> tuple[float, float]:
 
 def _apart(limits: tuple[float, float]) -> tuple[float, float]:
     low, high = map(float, limits)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    room = 0.5 * abs(low) or 0.5
+    return (low, high) if high > low else (low - room, low + room)
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

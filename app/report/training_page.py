@@ -11,7 +11,7 @@ import yaml
 
 from app.errors import UserError
 from app.report.page import Figure, Page
-from app.report.panels import LOG_SCALE, label, panels
+from app.report.panels import FROM_ZERO, LOG_SCALE, label, panels
 from app.report.plots import Plot, lines
 from app.report.words import duration, flat, in_words, number
 
@@ -20,6 +20,7 @@ METRICS, SUMMARY, RECIPE, MACHINE = "metrics.csv", "summary.json", "recipe.yaml"
 _BROKEN = (OSError, ValueError, RecursionError, yaml.YAMLError)
 _SKIPPED = ("skipped_nonfinite", "skipped_oom", "dropped_examples")
 _HEADINGS = {"loss": "Losses", "validation": "Losses", "designs": "Validation", "folding": "Validation"}
+_TITLES = {"lr": "learning rate", "memory_mb": "memory, MB", "mfu": "share of the device's peak"}
 
 
 def is_training(path: Path) -> bool:
@@ -32,7 +33,7 @@ def page_of(path: Path) -> Page:
     summary = _read(path / SUMMARY, json.loads, notes)
     recipe = _read(path / RECIPE, yaml.safe_load, notes)
     machine = _read(path / MACHINE, yaml.safe_load, notes)
-    page = Page(path.resolve().name, _subtitle(recipe), _figures(summary), notes=notes)
+    page = Page(path.resolve().name, _subtitle(recipe, machine), _figures(summary), notes=notes)
     page.plots = _plots(_metrics(path / METRICS))
     if not page.plots:
         notes.append(f"{METRICS} has no numbers yet")
@@ -66,23 +67,25 @@ def _plots(series: Mapping[str, list[tuple[float, float]]]) -> list[tuple[str, l
         if known:
             heading = _HEADINGS.get(title) or ("Losses by time" if "by time" in title else "Optimizer and hardware")
             heading = "Validation" if title.startswith("designs") else heading
-            plot = lines(in_words(title), known, "step", title in LOG_SCALE)
+            name = _TITLES.get(title, in_words(title))
+            plot = lines(name, known, "step", title in LOG_SCALE, title in FROM_ZERO)
             groups.setdefault(heading, []).append(plot)
     return list(groups.items())
 
 
-def _subtitle(recipe: Mapping[str, Any]) -> str:
-    told = []
-    for key in ("model", "data", "trainer"):
-        name = recipe[key].get("name") if isinstance(recipe.get(key), Mapping) else None
-        told += [f"{key} {name}"] if isinstance(name, str) else []
-    return " · ".join(["training", *told])
+def _subtitle(recipe: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    data = recipe.get("data")
+    told = {
+        "recipe": recipe.get("name"),
+        "data": data.get("kind") if isinstance(data, Mapping) else None,
+        "on": machine.get("device"),
+    }
+    return " · ".join(["training", *(f"{word} {name}" for word, name in told.items() if isinstance(name, str))])
 
 
 def _figures(summary: Mapping[str, Any]) -> list[Figure]:
-    figures = [
-        Figure(in_words(name), number(summary[name])) for name in ("steps", "epochs", "residues_seen") if name in summary
-    ]
+    counts = [name for name in ("steps", "epochs", "residues_seen") if name in summary]
+    figures = [Figure(in_words(name), number(summary[name])) for name in counts]
     best = summary.get("best")
     if isinstance(best, Mapping) and "value" in best:
         figures.append(

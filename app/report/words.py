@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 def flat(settings: Any, key: str = "") -> Rows:
     """Nested settings as rows of a dotted key and its value."""
-    return list(_flat(settings, key))
+    return list(_flat(settings, key)) if settings else []
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,9 @@ REPORT = "report.html"
 def write(folder: Path, viewer: Path | None = None) -> Path:
     """Write `folder/report.html` from what lies in the folder, and return its path.
 
-    folder: of a run of infer.py, evaluated or not; any folder of structure files; or of a run of train.py. Whatever else
-    is missing or damaged there is left out, and the page says so. viewer: a copy of 3Dmol.js to inline; None: the one
-    that `python -m app report install-viewer` installed, and without it structures are drawn on canvases.
+    folder: of a run of infer.py, evaluated or not; any folder of structure files; or of a run of train.py. What else is
+    missing or damaged there is left out, and the page says so. viewer: a copy of 3Dmol.js to inline; None: the one that
+    `python -m app report install-viewer` installed, and without it structures are drawn on canvases.
     Raises UserError: nothing to report on, a manifest that is damaged, a viewer that is none, no room for the file.
     """
     folder = Path(folder)

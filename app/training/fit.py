@@ -126,7 +126,7 @@ def fit(
         *([validate] if validate else []),  # of this step's weights and their average, before they are saved
     ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
-    callbacks.append(RunReport(folder, counts, recipe.callbacks.curves))
+    callbacks.append(RunReport(folder, counts, recipe.callbacks))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)

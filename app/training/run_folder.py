@@ -4,7 +4,7 @@ OUT/recipe.yaml                     the recipe, as plain data
 OUT/machine.yaml                    what it is computed with: device, versions, git state, kernels that served
 OUT/train.log                       what it said
 OUT/metrics.csv                     see csv_log.py
-OUT/curves.png, OUT/summary.json    see run_report.py
+OUT/curves.png, OUT/summary.json, OUT/report.html    see run_report.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
 OUT/replay/step-000100.ckpt         see replay_file.py

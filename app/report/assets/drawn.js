@@ -73,21 +73,19 @@ function draw(canvas, frame, colours, view, chosen = null) {
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
   context.clearRect(0, 0, width, height);
-  context.lineCap = "round";
-
   const size = (Math.min(width, height) / 2.25) * (view.zoom || 1);
   const place = projected(frame, view, size, width / 2, height / 2);
   const pieces = curve(frame, place);
   pieces.sort((one, other) => one.depth - other.depth);
-  const thick = Math.max(1.1 * scale, (size / view.radius) * 1.15);
+  const thick = Math.max(2.2 * scale, (size / view.radius) * 1.3);
   const paper = rgbOf(style.getPropertyValue("--panel"));
   for (const piece of pieces) {
     const nearness = Math.min(1, Math.max(0, 0.5 + piece.depth / (2 * size)));
     const fade = 0.62 * (1 - nearness);
     const colour = colours[piece.residue].map((value, k) => Math.round(value + (paper[k] - value) * fade));
     const line = thick * piece.width * (0.8 + 0.4 * nearness);
-    stroke(context, piece, css(paper), line * 1.55);
-    stroke(context, piece, css(colour), line);
+    stroke(context, piece, css(paper), line * 1.6, "butt"); // a rim, lest crossing parts run together
+    stroke(context, piece, css(colour), line, "round");
   }
   if (chosen !== null && place[chosen]) {
     const [x, y] = place[chosen];
@@ -99,8 +97,9 @@ function draw(canvas, frame, colours, view, chosen = null) {
   }
 }
 
-function stroke(context, piece, colour, width) {
+function stroke(context, piece, colour, width, cap) {
   context.beginPath();
+  context.lineCap = cap;
   context.moveTo(piece.from[0], piece.from[1]);
   context.lineTo(piece.to[0], piece.to[1]);
   context.strokeStyle = colour;

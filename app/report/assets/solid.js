@@ -56,6 +56,7 @@ class SolidPicture {
       this.home = home;
       this.viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
       this.viewer.zoomTo();
+      this.viewer.zoom(1.25);
     }
     this.viewer.render();
   }
