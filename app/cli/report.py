@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -11,12 +10,12 @@ from typer.core import TyperGroup
 class _FolderOrCommand(TyperGroup):
     """`report FOLDER` stands for `report write FOLDER`; a folder that is called as a command is `./install-viewer`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(self, ctx: typer.Context, args: list[str]):
         if args[0] not in self.commands:
             args = ["write", *args]
         return super().resolve_command(ctx, args)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):  # options may come first
             args = ["write", *args]
         return super().parse_args(ctx, args)

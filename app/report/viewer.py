@@ -41,7 +41,7 @@ class Viewer:
 
 def cached() -> Path:
     """Where the installed copy lies, whether or not there is one."""
-    return user_cache_path("trunkline") / f"{PACKAGE}-{VERSION}" / _FILE
+    return user_cache_path("trunkline", appauthor=False) / f"{PACKAGE}-{VERSION}" / _FILE
 
 
 def find(path: Path | None = None) -> Viewer | None:
