@@ -75,7 +75,7 @@ def record(name: str, length: int, chains: dict[str, int], **more) -> dict:
 
 
 def write_manifest(folder: Path, records: list[dict], **more) -> None:
-    done = sum(one["status"] == "done" for one in records)
+    done = sum(isinstance(one, dict) and one.get("status") == "done" for one in records)
     counts = {"requested": len(records), "done": done, "failed": len(records) - done}
     settings = {"steps": STEPS, "sampler": {"name": "euler", "min_t": 0.01}, "note": HOSTILE}
     told = {"format": 2, "task": "unconditional", "seed": 1, "settings": settings, "versions": {"torch": "2.13.0"}}

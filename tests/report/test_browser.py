@@ -1,6 +1,7 @@
 """The page in a browser, with the 3D viewer and without: what it shows, and that it asks nobody for anything."""
 
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_the_slider_changes_the_coordinates_shown(opened):
         seen.append(np.abs(opened.shown() - end).max())
         assert page.locator("#frame").text_content() == f"{place} of {made_run.STEPS}"
     assert seen[0] > 5 and seen[-1] == 0
-    assert all(one > other for one, other in zip(seen, seen[1:], strict=False))
+    assert all(one > other for one, other in pairwise(seen))
     slider.fill("0")
     assert set(page.locator("#sequence text:not(.place)").all_text_contents()) == {"X"} != {letters}
     noise = opened.shown()
