@@ -4,11 +4,11 @@
     python infer.py ckpt=PATH task=forward_folding input=FILE_OR_DIR_OR_FASTA out=DIR
     python infer.py ckpt=PATH task=inverse_folding input=FILE_OR_DIR out=DIR
 
-Writes DIR/structures/ID.pdb, DIR/sequences.fasta and DIR/manifest.json. recipes/infer.yaml and recipes/task/ say what
-the keys are. Exit status: 0 if every design was made, 1 if some failed, 2 on bad input.
-"""
+Writes DIR/structures/ID.pdb, DIR/sequences.fasta and DIR/manifest.json. The same command again verifies what is there
+and makes what is missing, damaged or failed. recipes/infer.yaml and recipes/task/ say what the keys are.
 
-import signal
+Exit status: 0 if every design was made, 1 if some failed, 2 on bad input, 128 + its number after a signal.
+"""
 
 from app import environment
 from app.config.entry import run
@@ -18,7 +18,6 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as Ctrl-C does: with a manifest
     settings = environment.of_command_line(arguments)
     environment.prepare(settings)
     from app.cli.infer import infer  # imports torch

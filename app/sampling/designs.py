@@ -1,7 +1,7 @@
 """The designs of a run: their ids, their seeds, and which of them are made together."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.sampling.given import Given
@@ -38,13 +38,18 @@ def seed_of(seed: int, design_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{design_id}".encode(errors="surrogateescape")).digest()[:6], "big")
 
 
-def batches(designs: Sequence[Design], max_batch_size: int, max_residues_squared: int) -> Iterator[list[Design]]:
-    """Designs of one length, as many as B * N^2 <= max_residues_squared allows (one at least); short ones first."""
+def share(designs: Sequence[Design], rank: int, ranks: int) -> list[Design]:
+    """One rank's part of the designs: each is in one rank's, and all have as many of a length, give or take one."""
+    return sorted(designs, key=lambda design: design.length)[rank::ranks]
+
+
+def batches(designs: Sequence[Design], at_once: Callable[[int], int]) -> Iterator[list[Design]]:
+    """Designs of one length, at most `at_once(length)` of them; short ones first."""
     by_length: dict[int, list[Design]] = {}
     for design in designs:
         by_length.setdefault(design.length, []).append(design)
     for length, members in sorted(by_length.items()):
-        size = min(max_batch_size, max(1, max_residues_squared // length**2))
+        size = max(1, at_once(length))
         yield from (members[first : first + size] for first in range(0, len(members), size))
 
 

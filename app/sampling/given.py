@@ -67,7 +67,7 @@ def read_given(
         raise UserError("chains=together has no effect on sequences, each is a chain of its own: leave it out")
     given: list[Given] = []
     skipped: list[Skipped] = []
-    for file in track(_files(path)):
+    for file in track(files_of(path)):
         try:
             found = _read(file, request.task, chains)
         except Exception as error:  # whatever is wrong with one file of a folder, the others go on
@@ -87,8 +87,8 @@ def read_given(
     return _with_unique_names(given), skipped
 
 
-def _files(path: Path) -> list[Path]:
-    """The file, or all files of the folder and its subfolders, hidden ones left out."""
+def files_of(path: Path) -> list[Path]:
+    """The file, or all files of the folder and its subfolders, hidden ones left out. Raises UserError."""
     if path.is_file():
         return [path]
     if not path.is_dir():

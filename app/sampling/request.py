@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from app.devices import DeviceName, Precision
 from app.errors import UserError
@@ -34,14 +34,19 @@ class Request(BaseModel):
     use_ema: bool | Literal["auto"] = Field("auto", description="auto: where the checkpoint has an average")
     steps: int = Field(100, ge=2, description="model calls")
     seed: int = Field(0, ge=0)
-    device: DeviceName = "auto"
+    device: DeviceName | Literal["gpu"] = "auto"
+    devices: PositiveInt | Literal["auto", -1] = Field(1, description="of this machine, a process each; auto, -1: all")
+    num_nodes: int = Field(1, gt=0, description="machines, by torchrun or SLURM")
     trajectories: bool = False
     max_batch_size: int = Field(64, gt=0, description="designs")
-    max_residues_squared: int = Field(400_000, gt=0, description="B * N^2 of a batch")
+    max_residues_squared: PositiveInt | Literal["auto"] = Field(
+        "auto", description="B * N^2 of a batch; auto: what fits into the device's memory"
+    )
     precision: Precision = Field("float32", description="of the network; frames and coordinates are float32 always")
     compile: bool = False
     cuda_graph: bool | Literal["auto"] = Field("auto", description="auto: on an NVIDIA GPU")
     progress_bar: bool = True
+    report: bool = Field(True, description="write report.html at the end")
 
     @field_validator("lengths", mode="before")
     @classmethod

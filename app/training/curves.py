@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from app.training.files import write_whole
+from app.files.whole import write_whole
 
 COLUMNS = 4
 LOG_SCALE = ("gradient_norm",)
