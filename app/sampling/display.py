@@ -60,6 +60,8 @@ class Display:
 
     def step(self, length: int, size: int, step: int, steps: int) -> None:
         """A model call of the batch at hand is done."""
+        if self._task is None:
+            return
         now = f"{size} of length {length}, step {step}/{steps}"
         under_way = size * length**2 * step / steps
         self._progress.update(self._task, completed=self._work + under_way, now=now)
