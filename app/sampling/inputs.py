@@ -23,6 +23,7 @@ class Task(Enum):
     UNCONDITIONAL = "unconditional"  # nothing is given
     FORWARD_FOLDING = "forward_folding"  # the sequence is given
     INVERSE_FOLDING = "inverse_folding"  # the structure is given
+    PARTIAL = "partial"  # of some residues everything is given
 
     @property
     def gives_tokens(self) -> bool:
@@ -35,6 +36,8 @@ class Task(Enum):
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the tensors that a caller has to give."""
+        if self is Task.PARTIAL:
+            return ("aatypes_1", "trans_1", "rotmats_1", "diffuse_mask")
         return ("aatypes_1",) * self.gives_tokens + ("trans_1", "rotmats_1") * self.gives_frames
 
 
