@@ -1,6 +1,7 @@
 """From infer.py's command line to a folder of designs."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from app import environment
 from app.config.compose import chosen_groups, compose, typed_overrides
@@ -32,6 +33,7 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     precision = str(dtype).removeprefix("torch.")
     environment.apply(settings)
     from app.training.checkpoint import open_checkpoint  # slow to import: mistakes above are told at once
+    from app.training.untrained import untrained
 
     opened = open_checkpoint(request.ckpt, language)
     request = request.model_copy(update={"use_ema": opened.take_ema(request.use_ema)})  # for the manifest
@@ -48,9 +50,17 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     trained = module.recipe.sampler
     named = "sampler" in groups
     own = [key.removeprefix("sampler.") for key in typed if key.startswith("sampler.")]
-    sampler = choose_sampler(trained, section, named, own, request.task)
+    if request.temperature is not None:
+        if "token_temperature" in own:
+            raise UserError("temperature and sampler.token_temperature are the same setting: give one of them")
+        section["token_temperature"] = request.temperature
+        own.append("token_temperature")
+    sampler = choose_sampler(trained, section, named, own, request.sampled, request.told)
     averaged = ", with the moving average of the weights" if request.use_ema else ""
-    print(f"{request.task.value} with sampler {sampler.name} on {device} in {precision}{averaged}", flush=True)
+    print(
+        f"{request.told.removeprefix('task=')} with sampler {sampler.name} on {device} in {precision}{averaged}",
+        flush=True,
+    )
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         print(f"  sampler.{key}: {old} -> {new}", flush=True)
     print(f"with {environment.in_words()}; {account.versions_in_words()}", flush=True)
@@ -58,4 +68,4 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
         print(f"warning: {fault}", flush=True)
 
     with select.using(kernels):
-        return 1 if generate(module.model, request, sampler).failed else 0
+        return 1 if generate(module.model, request, sampler, partial(untrained, module.recipe, request)).failed else 0

@@ -6,31 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from app import environment
-from app.chem import atoms
-from app.chem.residues import to_sequence
 from app.config.keys import one_line
 from app.errors import UserError
 from app.ops import account, select
 from app.sampling.designs import Design
+from app.sampling.fasta import entries
+from app.sampling.findings import findings
 from app.sampling.given import Skipped
-from app.sampling.inputs import Task
-from app.sampling.measures import measures
+from app.sampling.outputs import outputs
 from app.sampling.request import Request
 from app.sampling.settings import SamplerSettings
 from app.sampling.trajectory import Trajectory
 from app.structure.atomic import replacing
-from app.structure.write import write_fasta, write_pdb
+from app.structure.write import write_fasta
 
 FORMAT = 1
 """Number of the manifest's layout; raised when it changes."""
 
-_PLACED = np.isin(np.arange(atoms.NUM_ATOM37), (atoms.N, atoms.CA, atoms.C, atoms.O, atoms.CB))
-
-MANIFEST, SEQUENCES, STRUCTURES, TRAJECTORIES = "manifest.json", "sequences.fasta", "structures", "trajectories"
+MANIFEST, SEQUENCES = "manifest.json", "sequences.fasta"
 
 
 def check_new(folder: Path) -> None:
@@ -59,30 +55,18 @@ class Results:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         language: dict[str, str] | None = None,
+        warnings: Sequence[str] = (),
     ):
         """Makes the folder with its first manifest. dtype: what the network computes in. language: which language model
-        it reads, if any.
+        it reads, if any. warnings: what is to be known of all designs.
 
         Raises UserError where the folder holds another run or cannot be made.
         """
         check_new(request.out)
-        self.request, self.folder = request, request.out
+        self.request, self.sampler, self.folder = request, sampler, request.out
         self.kernels = select.News()
         self.compiled = self.cuda_graph = False  # whether they have served so far
-        self.records: dict[str, dict[str, Any]] = {
-            design.id: {
-                "id": design.id,
-                "length": design.length,
-                "task": request.task.value,
-                "seed": design.seed,
-                "status": "pending",
-                "error": None,
-                "files": [],
-                "sequence": None,
-            }
-            | _provenance(design)
-            for design in designs
-        }
+        self.records: dict[str, dict[str, Any]] = {design.id: _asked_for(request, design) for design in designs}
         self._head = {
             "format": FORMAT,
             "task": request.task.value,
@@ -92,6 +76,7 @@ class Results:
             "environment": environment.report(),
             "checkpoint": _identity(request.ckpt),
             "language_model": language,
+            "warnings": list(warnings),
             "device": str(device),
             "precision": str(dtype).removeprefix("torch."),
         }
@@ -119,21 +104,16 @@ class Results:
 
         Raises UserError or OSError, leaving no file of the design, where they cannot be written.
         """
-        aatypes = trajectory.final_aatypes[0]
-        files = {}
+        files = outputs(self.request, self.sampler, design, trajectory)
         try:
-            files[f"{STRUCTURES}/{design.id}.pdb"] = trajectory.final_atom37[0], aatypes
-            if self.request.trajectories:
-                files[f"{TRAJECTORIES}/{design.id}_path.pdb"] = trajectory.path_atom37[0], trajectory.path_aatypes[0]
-                files[f"{TRAJECTORIES}/{design.id}_clean.pdb"] = trajectory.clean_atom37[0], trajectory.clean_aatypes[0]
-            for name, (atom37, residues) in files.items():
-                self._write_structure(name, design, atom37, residues)
+            for name, write in files.items():
+                write(self.folder / name)
         except BaseException:
             for name in files:
                 (self.folder / name).unlink(missing_ok=True)
             raise
-        self.records[design.id] |= {"status": "done", "files": list(files), "sequence": to_sequence(aatypes)}
-        self.records[design.id] |= measures(self.request.task, design.given, trajectory.final_atom37[0], aatypes)
+        found = findings(self.request.sampled, design, trajectory)
+        self.records[design.id] |= {"status": "done", "files": list(files)} | found
 
     def fail(self, design: Design, error: str) -> None:
         self.records[design.id] |= {"status": "failed", "error": error}
@@ -150,7 +130,7 @@ class Results:
         manifest = self._head | served | counts | self._tail | {"designs": list(self.records.values())}
         try:
             if done:
-                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in self._fasta(record)])
+                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in entries(record)])
             with replacing(self.folder / MANIFEST) as aside:
                 aside.write_text(json.dumps(manifest, indent=1) + "\n")
         except OSError as error:
@@ -158,45 +138,28 @@ class Results:
                 f"out={self.folder}: cannot be written ({error.strerror}); make room, or change out=..."
             ) from None
 
-    def _write_structure(self, name: str, design: Design, atom37: torch.Tensor, aatypes: torch.Tensor) -> None:
-        """atom37: [N, 37, 3] or [T, N, 37, 3] angstrom; aatypes: [N] or [T, N]."""
-        given = design.given
-        position = torch.arange(1, design.length + 1)
-        if given and self.request.task.gives_frames:
-            atom37 = atom37 + given.centre  # back to where the file has it
-        write_pdb(
-            self.folder / name,
-            atom37,
-            aatypes,
-            given.chain_idx if given else torch.ones_like(position),
-            given.numbers if given else position,
-            atom_mask=_PLACED,
-            chain_ids=given.chain_ids if given else None,
-        )
 
-    def _fasta(self, record: dict) -> list[tuple[str, str]]:
-        """One entry a design, or one a chain where a design has several."""
-        designed = "designed" if record["sequence"].strip("X") else "none"  # the model has no sequence head
-        what = "given" if self.request.task is Task.FORWARD_FOLDING else designed
-        about = f"task={record['task']} sequence={what}"
-        chains = record.get("chains", {})
-        if len(chains) < 2:
-            return [(f"{record['id']} {about} length={record['length']}", record["sequence"])]
-        entries, start = [], 0
-        for chain, length in chains.items():
-            sequence = record["sequence"][start : start + length]
-            entries.append((f"{record['id']}.{chain} {about} design={record['id']} length={length}", sequence))
-            start += length
-        return entries
-
-
-def _provenance(design: Design) -> dict[str, Any]:
-    """What a folding task's record says beside the rest."""
-    given = design.given
-    if given is None:
-        return {}
-    lengths = {name: int((given.chain_idx == index).sum()) for index, name in enumerate(given.chain_ids, start=1)}
-    return {"input": given.source, "chains": lengths, "notes": list(given.notes)}
+def _asked_for(request: Request, design: Design) -> dict[str, Any]:
+    """What a design's record says from the start: nothing is known of it yet."""
+    layout, given = design.layout, design.given
+    record = {
+        "id": design.id,
+        "length": design.length,
+        "chains": layout.chains,
+        "task": request.task.value,
+        "seed": design.seed,
+        "status": "pending",
+        "error": None,
+        "files": [],
+        "sequence": None,
+        "flags": [],
+        "designed": layout.count(design.designs_sequence(request.sampled)),
+    }
+    if given is not None:
+        record |= {"input": given.source, "notes": list(given.notes)}
+    if given is not None and given.kept is not None:
+        record |= {"what": request.what or "both", "fixed": layout.spans(design.fixed)}
+    return record
 
 
 def _identity(checkpoint: Path | None) -> dict[str, str] | None:

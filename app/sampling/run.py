@@ -1,8 +1,8 @@
 """An inference run: from what was asked for to a folder of designs."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from app.errors import UserError
 from app.ops import select
 from app.sampling.designs import Design, batches, designs_of
 from app.sampling.display import Display
+from app.sampling.flags import summary as flags_in_words
 from app.sampling.given import read_given
 from app.sampling.inputs import Task, refuse_without_head
 from app.sampling.prepared import Prepared, prepared
@@ -41,18 +42,20 @@ def generate(
     model: Callable[[NoisyBatch], Prediction],
     request: Request,
     sampler: SamplerSettings,
+    warn: Callable[[Sequence[Design]], list[str]] = lambda designs: [],
     display: Display | None = None,
 ) -> Outcome:
     """Run a request: structures, sequences and a manifest in request.out (see `app.sampling.results`).
 
     model: in eval mode; its parameters say which device is used; one that drops out in inference makes its designs one
-    at a time, so that each depends on its own seed only. A design that fails is recorded and the others go on.
+    at a time, so that each depends on its own seed only. warn: what is to be
+    known of these designs, said and put into the manifest. A design that fails is recorded and the others go on.
     Raises UserError, with nothing written, for an input that cannot be used, for a folder that holds another run, and
     for what the device cannot do; and, keeping what was made till then, where a kernel that was asked for cannot serve.
     """
     select.use(select.settings())  # forgets choices of other runs, which the manifest is not to tell
     if getattr(model, "has_sequence_head", True) is False:
-        refuse_without_head(request.task)
+        refuse_without_head(request.sampled, request.told)
     check_new(request.out)
     how = {"precision": request.precision, "compile": request.compile, "cuda_graph": request.cuda_graph}
     with display or Display(request.progress_bar) as display:
@@ -61,9 +64,11 @@ def generate(
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
         designs = designs_of(request, given)
+        for warning in (warnings := warn(designs)):
+            display.say(f"warning: {warning}")
         display.start(len(designs))
         language = _language_of(model)
-        with Results(request, sampler, designs, skipped, ready.device, ready.dtype, language) as results:
+        with Results(request, sampler, designs, skipped, ready.device, ready.dtype, language, warnings) as results:
             together = 1 if ready.draws_in_inference else request.max_batch_size
             ledger = Ledger()
             for batch in batches(designs, together, request.max_residues_squared):
@@ -98,13 +103,13 @@ def _make(
     try:
         trajectory = sample(
             model,
-            task=request.task,
+            task=request.sampled,
             steps=request.steps,
             sampler=sampler,
             seed=[design.seed for design in batch],
-            keep_path=request.trajectories,
+            keep_path=request.trajectories or request.step_records,
             on_step=lambda step: display.step(length, len(batch), step, request.steps),
-            **_tensors(batch, request.task),
+            **_tensors(batch, request.sampled),
         )
     except UserError:
         raise
@@ -114,7 +119,7 @@ def _make(
         error = None
     if error is None:
         for index, design in enumerate(batch):
-            _keep(design, _of_one(trajectory, index), results, display)
+            _keep(design, trajectory.one(index), results, display)
     elif len(batch) > 1:
         error.__traceback__ = None
         if is_out_of_memory(error):
@@ -143,25 +148,22 @@ def _language_of(model: Callable) -> dict[str, str] | None:
     return None if esm is None else esm.identity() | {"backend": esm.language.settings.backend}
 
 
-def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor | list[int]]:
-    """What `sample` is told of designs of one length."""
-    given = [design.given for design in batch if design.given is not None]
-    if not given:
-        return {"lengths": [design.length for design in batch]}
+def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor]:
+    """What `sample` is told of designs of one length. task: the sampler's."""
+    layouts, given = [design.layout for design in batch], [design.given for design in batch if design.given is not None]
     tensors = {
-        "chain_idx": torch.stack([one.chain_idx for one in given]),
-        "res_idx": torch.stack([one.res_idx for one in given]),
+        "chain_idx": torch.stack([layout.chain_idx for layout in layouts]),
+        "res_idx": torch.stack([layout.res_idx for layout in layouts]),
     }
-    if task.gives_tokens:
+    fixed = torch.stack([design.fixed for design in batch])
+    if task.gives_tokens or fixed.any():
         tensors["aatypes_1"] = torch.stack([one.aatypes for one in given])
-    if task.gives_frames:
+    if task.gives_frames or fixed.any():
         tensors["trans_1"] = torch.stack([one.frames.trans for one in given])
         tensors["rotmats_1"] = torch.stack([one.frames.rotmats for one in given])
+    if fixed.any():
+        tensors["diffuse_mask"] = (~fixed).float()
     return tensors
-
-
-def _of_one(trajectory: Trajectory, index: int) -> Trajectory:
-    return Trajectory(*(getattr(trajectory, field.name)[index : index + 1] for field in fields(trajectory)))
 
 
 def _keep(design: Design, trajectory: Trajectory, results: Results, display: Display) -> None:
@@ -169,9 +171,6 @@ def _keep(design: Design, trajectory: Trajectory, results: Results, display: Dis
         results.add(design, trajectory)
     except (UserError, OSError) as error:
         _fail(design, error, results, display)
-        return
-    if warning := results.records[design.id].get("warning"):
-        display.say(f"warning: {design.id}: {warning}")
 
 
 def _fail(design: Design, error: Exception, results: Results, display: Display) -> None:
@@ -190,4 +189,6 @@ def _fail(design: Design, error: Exception, results: Results, display: Display) 
 
 def _summary(results: Results, display: Display) -> None:
     requested, done, failed = len(results.records), results.count("done"), results.count("failed")
+    if told := flags_in_words(record["flags"] for record in results.records.values()):
+        display.say(told)
     display.say(f"requested {requested}, done {done}, failed {failed}: {os.path.join(results.folder, MANIFEST)}")

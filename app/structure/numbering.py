@@ -53,12 +53,14 @@ def increasing(number: np.ndarray, chain: np.ndarray, counted: np.ndarray) -> np
     return result
 
 
-def residue_ids(number: np.ndarray, ins_code: np.ndarray, chain: np.ndarray) -> np.ndarray | None:
+def residue_ids(number: np.ndarray, ins_code: np.ndarray, chain: np.ndarray, res_idx: np.ndarray) -> np.ndarray | None:
     """The file's own names of residues, [R] str: number and insertion code, as in "52" and "52A".
 
-    None where they tell no residue from another of its chain, or hold what is no insertion code.
+    None where they are no other than res_idx, where a chain has one twice, and where a code is no letter.
     """
     ids = np.char.add(number.astype(str), np.char.strip(ins_code.astype(str)))
+    if (ids == res_idx.astype(str)).all():
+        return None
     unique = len(set(zip(chain.tolist(), ids.tolist(), strict=True))) == len(ids)
     return ids if unique and all(_RESIDUE_ID.fullmatch(name) for name in ids.tolist()) else None
 

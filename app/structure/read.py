@@ -118,7 +118,9 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
         chain_idx=np.array([kept_chains.index(chain) + 1 for chain in residues.chain[keep].tolist()]),
         chain_ids=numbering.unique_names([residues.chain_name[chain] for chain in kept_chains]),
         b_factors=residues.ca_b_factor[keep].astype(np.float32),
-        residue_ids=numbering.residue_ids(residues.number[keep], residues.ins_code[keep], residues.chain[keep]),
+        residue_ids=numbering.residue_ids(
+            residues.number[keep], residues.ins_code[keep], residues.chain[keep], res_idx[keep]
+        ),
     )
     return read, report
 

@@ -29,7 +29,7 @@ _DIGITS = {"coord": 3, "b_factor": 2}  # of PDB files, so that mmCIF files say t
 
 
 def to_pdb(protein: Protein, path: str | os.PathLike) -> None:
-    """Write a protein with its own residue numbers, and chain names where the format can hold them (one character each).
+    """Write a protein with its own residue numbers, and its own chain names where all have one letter.
 
     Raises: as `write_pdb`.
     """
