@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     from app.sampling.interrupt import Interrupted
     from app.sampling.run import generate
     from app.training.checkpoint import open_checkpoint
+    from app.training.untrained import untrained
 
     opened = open_checkpoint(request.ckpt, language)
     request = request.model_copy(update={"use_ema": opened.take_ema(request.use_ema)})  # for the manifest
@@ -56,10 +58,15 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     trained = module.recipe.sampler
     named = "sampler" in groups
     own = [key.removeprefix("sampler.") for key in typed if key.startswith("sampler.")]
-    sampler = choose_sampler(trained, section, named, own, request.task)
+    if request.temperature is not None:
+        if "token_temperature" in own:
+            raise UserError("temperature and sampler.token_temperature are the same setting: give one of them")
+        section["token_temperature"] = request.temperature
+        own.append("token_temperature")
+    sampler = choose_sampler(trained, section, named, own, request.sampled, request.told)
     averaged = ", with the moving average of the weights" if request.use_ema else ""
     first = rank_zero_only.rank == 0
-    said = [f"{request.task.value} with sampler {sampler.name} on {device} in {precision}{averaged}"]
+    said = [f"{request.told.removeprefix('task=')} with sampler {sampler.name} on {device} in {precision}{averaged}"]
     for key, old, new in differences(trained.model_dump(), sampler.model_dump()):
         said.append(f"  sampler.{key}: {old} -> {new}")
     said.append(f"with {environment.in_words()}; {account.versions_in_words()}")
@@ -70,7 +77,8 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     fits = room(module.recipe.model, device, dtype, kernels, processes, print if first else lambda _: None)
     with select.using(kernels):
         try:
-            outcome = generate(module.model, request, sampler, room=fits)
+            warn = partial(untrained, module.recipe, request)
+            outcome = generate(module.model, request, sampler, warn, room=fits)
         except Interrupted as interrupted:
             print("interrupted; the same command makes what is missing", file=sys.stderr)
             return interrupted.status

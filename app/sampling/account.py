@@ -11,11 +11,15 @@ from app.files.whole import refuse_unwritable, told_of
 from app.ops.account import kernels
 from app.sampling import manifest
 from app.sampling.designs import Design, share
+from app.sampling.fasta import entries
 from app.sampling.interrupt import Interrupted
 from app.sampling.journal import DONE, Journals
+from app.sampling.outputs import EVERYTHING, STEPS, STRUCTURES, TRAJECTORIES, places
 from app.sampling.request import Request
-from app.sampling.results import EVERYTHING, SEQUENCES, STRUCTURES, TRAJECTORIES, fasta_of, outputs, pending
+from app.sampling.results import pending
 from app.structure.write import write_fasta
+
+SEQUENCES = "sequences.fasta"
 
 SAVING = 0.02
 """Share of the time that goes into saving, at most: a manifest of many designs takes long, and is saved rarely."""
@@ -35,7 +39,7 @@ class Account:
     ):
         """head: of the manifest. tell: is told of designs as they are done or fail."""
         self.request, self.folder, self.head, self.tell = request, request.out, head, tell
-        self.records = {design.id: pending(design, request.task) for design in designs}
+        self.records = {design.id: pending(request, design) for design in designs}
         self.todo: list[Design] = list(designs)
         self.journals = Journals(self.folder)
         self.compiled = self.cuda_graph = False  # whether they have served so far
@@ -108,7 +112,7 @@ class Account:
         counts = {"requested": len(self.records), "done": len(done), "failed": self.count("failed")}
         with told_of(self.folder / SEQUENCES):
             if done:
-                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in fasta_of(record)])
+                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in entries(record)])
         manifest.write(self.folder, served | self.head | counts, self.records.values())
         now = time.monotonic()
         self._due = now + (now - began) / SAVING
@@ -136,10 +140,10 @@ class Account:
         same = all(record.get(key) == blank[key] for key in ("length", "chains", "task", "seed"))
         if not same or not blank.keys() <= record.keys() or record["status"] != "done" or not isinstance(files, dict):
             return False
-        possible = outputs(record["id"], self.request.model_copy(update=EVERYTHING))
-        whole = [name for name in possible if name in files and self._is_whole(name, files[name])]
+        possible = places(self.request.model_copy(update=EVERYTHING), record["id"])
+        whole = [name for name in possible.values() if name in files and self._is_whole(name, files[name])]
         record["files"] = {name: files[name] for name in whole}
-        return set(outputs(record["id"], self.request)) <= set(whole)
+        return set(places(self.request, record["id"]).values()) <= set(whole)
 
     def _is_whole(self, name: str, sha256: str) -> bool:
         try:
@@ -159,7 +163,7 @@ class Account:
     def _remove_leftovers(self) -> None:
         """What a killed process left half-written."""
         with told_of(self.folder):
-            for folder in (self.folder, self.folder / STRUCTURES, self.folder / TRAJECTORIES):
+            for folder in (self.folder, *(self.folder / name for name in (STRUCTURES, TRAJECTORIES, STEPS))):
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
 

@@ -20,8 +20,10 @@ def head(
     devices: int,
     inputs: Mapping[str, str],
     skipped: Sequence[Skipped],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """inputs: the sha256 of what was read, by file. devices: processes that make designs."""
+    """inputs: the sha256 of what was read, by file. devices: processes that make designs. warnings: what is to
+    be known of all designs."""
     return {
         "format": FORMAT,
         "task": request.task.value,
@@ -32,6 +34,7 @@ def head(
         "checkpoint": request.ckpt and {"path": str(request.ckpt), "sha256": sha256_of(request.ckpt)},
         "inputs": dict(inputs),
         "language_model": _language_of(ready.model, ready),
+        "warnings": list(warnings),
         "device": ready.device.type,
         "devices": devices,
         "precision": str(ready.dtype).removeprefix("torch."),

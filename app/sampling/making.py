@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields
 from subprocess import Popen
 
 import torch
@@ -55,7 +54,7 @@ class Making:
         self.designs, self.display, self.signals, self.room = designs, display, signals, room
         self.account: Account | None = None
         self.journal = Journal(request.out, trainer.global_rank)
-        self.results = Results(request, self.journal)
+        self.results = Results(request, sampler, self.journal)
         self.kernels = select.News()
         self.ledger = Ledger()
 
@@ -121,7 +120,7 @@ class Making:
             error = None
         if error is None:
             for index, design in enumerate(batch):
-                self._keep(design, _of_one(trajectory, index))
+                self._keep(design, trajectory.one(index))
         elif len(batch) > 1:
             error.__traceback__ = None
             if is_out_of_memory(error):
@@ -146,13 +145,13 @@ class Making:
 
         return sample(
             self.model,
-            task=self.request.task,
+            task=self.request.sampled,
             steps=self.request.steps,
             sampler=self.sampler,
             seed=[design.seed for design in batch],
-            keep_path=self.request.trajectories,
+            keep_path=self.request.trajectories or self.request.step_records,
             on_step=on_step,
-            **_tensors(batch, self.request.task),
+            **_tensors(batch, self.request.sampled),
         )
 
     def _keep(self, design: Design, trajectory: Trajectory) -> None:
@@ -205,22 +204,19 @@ class Making:
             yield design
 
 
-def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor | list[int]]:
-    """What `sample` is told of designs of one length."""
-    given = [design.given for design in batch if design.given is not None]
-    if not given:
-        return {"lengths": [design.length for design in batch]}
+def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor]:
+    """What `sample` is told of designs of one length. task: the sampler's."""
+    layouts, given = [design.layout for design in batch], [design.given for design in batch if design.given is not None]
     tensors = {
-        "chain_idx": torch.stack([one.chain_idx for one in given]),
-        "res_idx": torch.stack([one.res_idx for one in given]),
+        "chain_idx": torch.stack([layout.chain_idx for layout in layouts]),
+        "res_idx": torch.stack([layout.res_idx for layout in layouts]),
     }
-    if task.gives_tokens:
+    fixed = torch.stack([design.fixed for design in batch])
+    if task.gives_tokens or fixed.any():
         tensors["aatypes_1"] = torch.stack([one.aatypes for one in given])
-    if task.gives_frames:
+    if task.gives_frames or fixed.any():
         tensors["trans_1"] = torch.stack([one.frames.trans for one in given])
         tensors["rotmats_1"] = torch.stack([one.frames.rotmats for one in given])
+    if fixed.any():
+        tensors["diffuse_mask"] = (~fixed).float()
     return tensors
-
-
-def _of_one(trajectory: Trajectory, index: int) -> Trajectory:
-    return Trajectory(*(getattr(trajectory, field.name)[index : index + 1] for field in fields(trajectory)))

@@ -19,9 +19,10 @@ MANIFEST = "manifest.json"
 MAY_CHANGE = (
     "out", "ckpt", "input", "device", "devices", "num_nodes", "formats", "trajectories", "step_records",
     "max_batch_size", "max_residues_squared", "precision", "compile", "cuda_graph", "progress_bar", "report",
+    "temperature",
 )  # fmt: skip
 """Settings that say where designs are made, how many at once, and what is written of them, but not what they are.
-Checkpoint and input count by their content, precision by what it comes to on the device."""
+Checkpoint and input count by their content, precision by what it comes to on the device, temperature in the sampler."""
 
 MACHINE = ("versions", "environment", "device", "devices", "kernels", "compiled", "cuda_graph")
 """What a run can be gone on with in another way."""

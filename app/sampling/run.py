@@ -13,8 +13,9 @@ from app.launched import by_launcher
 from app.ops import select
 from app.sampling.account import Account
 from app.sampling.batch_size import Room
-from app.sampling.designs import designs_of
+from app.sampling.designs import Design, designs_of
 from app.sampling.display import Display
+from app.sampling.flags import summary as flags_in_words
 from app.sampling.given import Skipped, files_of, read_given
 from app.sampling.head import head
 from app.sampling.inputs import refuse_without_head
@@ -43,6 +44,7 @@ def generate(
     model: Callable[[NoisyBatch], Prediction],
     request: Request,
     sampler: SamplerSettings,
+    warn: Callable[[Sequence[Design]], list[str]] = lambda designs: [],
     display: Display | None = None,
     room: Room | None = None,
 ) -> Outcome | None:
@@ -51,14 +53,15 @@ def generate(
     returned by all but the first.
 
     model: in eval mode; one that drops out in inference makes its designs one at a time, so that each depends on its
-    own seed only. room: for max_residues_squared=auto. A design that fails is recorded and the others go on.
+    own seed only. warn: what is to be known of these designs, said and put into the manifest. room: for
+    max_residues_squared=auto. A design that fails is recorded and the others go on.
     Raises UserError, with nothing written, for an input that cannot be used, for a folder that holds another run, and
     for what the device cannot do; and, keeping what was made till then, where a kernel that was asked for cannot serve,
     or where the folder can no longer be written. Raises Interrupted, with all accounted for, at a signal.
     """
     select.use(select.settings())  # forgets choices of other runs, which the manifest is not to tell
     if getattr(model, "has_sequence_head", True) is False:
-        refuse_without_head(request.task)
+        refuse_without_head(request.sampled, request.told)
     check_folder(request.out)
     trainer = trainer_of(request)
     first = rank_zero_only.rank == 0
@@ -69,13 +72,15 @@ def generate(
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
         designs = designs_of(request, given)
+        for warning in (warnings := warn(designs)):
+            display.say(f"warning: {warning}")
         parent = None if first or by_launcher() else os.getppid()
         with Interruptible(parent, says=first) as signals:
             making = Making(trainer, ready, request, sampler, designs, display, signals, room)
             if not first:
                 making.share()
                 return None
-            about = head(request, sampler, ready, trainer.world_size, _inputs(request, skipped), skipped)
+            about = head(request, sampler, ready, trainer.world_size, _inputs(request, skipped), skipped, warnings)
             with Account(request, about, designs, partial(_tell, display=display)) as account:
                 making.all(account)
             _summary(account, display)
@@ -108,4 +113,6 @@ def _tell(records: Sequence[dict], display: Display) -> None:
 
 def _summary(account: Account, display: Display) -> None:
     requested, done, failed = len(account.records), account.count("done"), account.count("failed")
+    if told := flags_in_words(record["flags"] for record in account.records.values()):
+        display.say(told)
     display.say(f"requested {requested}, done {done}, failed {failed}: {os.path.join(account.folder, MANIFEST)}")
