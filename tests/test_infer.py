@@ -118,16 +118,16 @@ def test_a_kernel_that_cannot_serve_a_design_is_one_line(run, monkeypatch, tmp_p
 
 
 def test_a_failed_design_is_exit_status_1(run, monkeypatch):
-    from app.sampling import results
+    from app.sampling import outputs
 
-    written = results.write_pdb
+    written = outputs.write_pdb
 
     def write(path, *arguments, **more):
         if path.name == "len9_1.pdb":
             raise OSError(28, "No space left on device")
         written(path, *arguments, **more)
 
-    monkeypatch.setattr(results, "write_pdb", write)
+    monkeypatch.setattr(outputs, "write_pdb", write)
     status, manifest = run("lengths=[9]", "samples_per_length=3")
     assert status == 1
     assert (manifest["requested"], manifest["done"], manifest["failed"]) == (3, 2, 1)
@@ -143,7 +143,7 @@ def test_paths_may_hold_anything(run, checkpoint, tmp_path):
         "task=inverse_folding", f"input={odd / 'x y=1,[2].pdb'}", ckpt=odd / "epoch=1, step=2.ckpt", out="o, =[ut]"
     )
     assert status == 0
-    assert manifest["designs"][0]["files"] == ["structures/x_y_1_2__A_0.pdb"]
+    assert manifest["designs"][0]["files"][0] == "structures/x_y_1_2__A_0.pdb"
 
 
 @pytest.mark.parametrize(

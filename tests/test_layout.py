@@ -12,12 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Imports go from a line to the lines above it; within a line the packages do not know each other.
 LAYERS = [
     {"errors"},
-    {"config", "devices", "phase"},
+    {"config", "devices", "launched", "phase", "signals"},
     {"environment"},
     {"chem"},
     {"types"},
     {"geometry"},
     {"structure", "flow", "ops"},
+    {"files"},
     {"data", "blocks"},
     {"model"},
     {"losses", "sampling", "evaluation"},

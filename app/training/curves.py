@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from app.files.whole import write_whole
 from app.report.panels import FROM_ZERO, LOG_SCALE, label, panels
-from app.training.files import write_whole
 
 COLUMNS = 4
 

@@ -22,7 +22,7 @@ import yaml
 
 from app.config.diff import differences
 from app.errors import UserError
-from app.training.files import refuse_unwritable, sync_folder, told_of, write_whole
+from app.files.whole import refuse_unwritable, sync_folder, told_of, write_whole
 
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 

@@ -14,9 +14,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from app.errors import UserError
+from app.files.whole import write_whole
 from app.training.console import keep
 from app.training.counts import Counts
-from app.training.files import write_whole
 from app.training.rank_states import of_all_ranks, restore
 from app.training.recipe import CallbacksSettings
 from app.training.run_folder import RunFolder

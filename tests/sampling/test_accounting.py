@@ -88,15 +88,15 @@ def test_what_no_halving_changes_ends_the_run_with_its_line_and_keeps_what_was_m
 
 
 def test_a_file_that_cannot_be_written_fails_its_design(run, monkeypatch):
-    from app.sampling import results
+    from app.sampling import outputs
 
     def write(path, *arguments, **more):
         if path.name == "len9_1.pdb":
             raise OSError(28, "No space left on device", str(path))
         written(path, *arguments, **more)
 
-    written = results.write_pdb
-    monkeypatch.setattr(results, "write_pdb", write)
+    written = outputs.write_pdb
+    monkeypatch.setattr(outputs, "write_pdb", write)
     _, manifest = run(**UNCONDITIONAL)
     assert (manifest["done"], manifest["failed"]) == (3, 1)
     assert "No space left" in manifest["designs"][1]["error"]
@@ -159,7 +159,7 @@ def test_without_a_terminal_progress_is_lines(run, capsys):
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_degenerate_sequence_is_warned_of(run, capsys):
+def test_a_degenerate_sequence_is_flagged_in_manifest_and_summary(run, capsys):
     model = tiny_model()
 
     def glycine(batch):
@@ -169,5 +169,6 @@ def test_a_degenerate_sequence_is_warned_of(run, capsys):
         return said
 
     _, manifest = run(glycine, task="unconditional", lengths=[9])
-    assert manifest["designs"][0]["warning"] == "degenerate sequence: 100% GLY"
-    assert "warning: len9_0: degenerate sequence: 100% GLY" in capsys.readouterr().out
+    assert "degenerate sequence: 100% GLY" in manifest["designs"][0]["flags"]
+    summary = capsys.readouterr().out.splitlines()[-2]
+    assert summary.startswith("flagged 1: ") and "degenerate sequence 1" in summary

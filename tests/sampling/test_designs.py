@@ -10,7 +10,8 @@ def unconditional(lengths, each=1, seed=0):
 
 def given(name, length):
     clean = protein_batch(length=length)
-    return Given(name, name, clean.aatypes_1[0], clean.chain_idx[0], clean.res_idx[0], clean.res_idx[0].numpy(), ("A",))
+    numbers = clean.res_idx[0]
+    return Given(name, name, clean.aatypes_1[0], clean.chain_idx[0], numbers, numbers.numpy(), ("A", "B"))
 
 
 def test_ids_and_lengths():
@@ -26,6 +27,17 @@ def test_ids_and_lengths():
     made = designs_of(request, [given("1abc_A", 10), given("1abc_B", 12)])
     assert [design.id for design in made] == ["1abc_A_0", "1abc_A_1", "1abc_B_0", "1abc_B_1"]
     assert [design.length for design in made] == [10, 10, 12, 12]
+
+
+def test_designs_of_several_chains():
+    made = unconditional(["60+40", 80, " 60+ 40", "100"], each=1)
+    assert [design.id for design in made] == ["len60-40_0", "len80_0", "len60-40_1", "len100_0"]
+    assert [design.length for design in made] == [100, 80, 100, 100]
+    assert [design.layout.chains for design in made] == [{"A": 60, "B": 40}, {"A": 80}, {"A": 60, "B": 40}, {"A": 100}]
+    layout = made[0].layout
+    assert layout.chain_idx.tolist() == [1] * 60 + [2] * 40
+    assert layout.res_idx.tolist() == layout.numbers.tolist() == [*range(1, 61), *range(1, 41)]
+    assert made[1].seed == unconditional([80])[0].seed
 
 
 def test_a_seed_depends_on_the_runs_seed_and_the_id_only():

@@ -37,7 +37,8 @@ def test_unconditional(run):
     sequences = fasta(outcome)
     for design in manifest["designs"]:
         assert (design["status"], design["error"], design["task"]) == ("done", None, "unconditional")
-        assert design["files"] == [f"structures/{design['id']}.pdb"]
+        assert design["files"] == [f"structures/{design['id']}.pdb", f"structures/{design['id']}.cif"]
+        assert design["chains"] == {"A": design["length"]}
         assert len(design["sequence"]) == design["length"]
         header = f"{design['id']} task=unconditional sequence=designed length={design['length']}"
         assert sequences[header] == design["sequence"]
@@ -198,10 +199,11 @@ def test_trajectories(run):
     outcome, manifest = run(task="unconditional", lengths=[9], trajectories=True)
     assert manifest["designs"][0]["files"] == [
         "structures/len9_0.pdb",
+        "structures/len9_0.cif",
         "trajectories/len9_0_path.pdb",
         "trajectories/len9_0_clean.pdb",
     ]
-    path, clean = (outcome.folder / name for name in manifest["designs"][0]["files"][1:])
+    path, clean = (outcome.folder / name for name in manifest["designs"][0]["files"][2:])
     assert PDBFile.read(path).get_model_count() == STEPS + 1
     assert PDBFile.read(clean).get_model_count() == STEPS
     last, final = read_structure(path, model=STEPS + 1), structure(outcome, "len9_0")
@@ -226,4 +228,4 @@ def test_dropout_in_inference_follows_the_designs_own_seed(run):
 def test_a_model_without_sequence_head_is_said_to_have_designed_none(run):
     outcome, manifest = run(tiny_model(head={"kind": "none"}), task="unconditional", lengths=[9], samples_per_length=1)
     assert list(fasta(outcome)) == ["len9_0 task=unconditional sequence=none length=9"]
-    assert not any("warning" in design for design in manifest["designs"])
+    assert "X left: no residue has a type, there is no sequence" in manifest["designs"][0]["flags"]

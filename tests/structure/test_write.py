@@ -41,6 +41,7 @@ def protein(length=21) -> Protein:
         chain_idx=chain_idx,
         chain_ids=("H", "a"),
         b_factors=np.linspace(0, 99, length).round(2).astype(np.float32),
+        residue_ids=(np.arange(length) * 2 - 3).astype(str),
     )
 
 
@@ -50,7 +51,9 @@ def test_what_is_written_is_read_back(tmp_path):
     read = read_structure(tmp_path / "written.pdb")
     for field in dataclasses.fields(Protein):
         value, expected = getattr(read, field.name), getattr(written, field.name)
-        if isinstance(value, np.ndarray):
+        if field.name == "residue_ids":
+            assert value.tolist() == expected.tolist()
+        elif isinstance(value, np.ndarray):
             np.testing.assert_allclose(value, expected, atol=1e-3, err_msg=field.name)
         else:
             assert value == expected, field.name

@@ -1,0 +1,31 @@
+"""How many designs of a length are made at once."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from app.sampling.designs import Design
+
+DEFAULT = 400_000
+"""B * N^2 of a batch, where nothing tells what fits into memory."""
+
+Sizes = Callable[[int], int]  # residues -> designs
+Room = Callable[[Sequence[int]], Sizes]
+"""Of the lengths to be made: as many of each as fit into the memory of this process's device."""
+
+
+def by_pairs(residues_squared: int) -> Sizes:
+    """As many as B * N^2 <= residues_squared allows."""
+    return lambda length: residues_squared // length**2
+
+
+def sizes(designs: Sequence[Design], most: int, residues_squared: int | str, room: Room | None) -> Sizes:
+    """most: designs whatever their length. residues_squared: B * N^2, or "auto": by the room that there is, which is
+    looked at only where several designs have a length in common."""
+    lengths = Counter(design.length for design in designs)
+    if residues_squared != "auto":
+        fit = by_pairs(residues_squared)
+    elif room is not None and most > 1 and max(lengths.values(), default=0) > 1:
+        fit = room(sorted(lengths))
+    else:
+        fit = by_pairs(DEFAULT)
+    return lambda length: max(1, min(most, fit(length)))

@@ -1,0 +1,30 @@
+"""What sequences.fasta says of a design: an entry, or one for each chain, and whether it is designed."""
+
+from typing import Any
+
+
+def entries(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(header, sequence) of each chain of a finished design, from its record in the manifest.
+
+    A header says of the sequence that it is `designed`, `given`, `partly_designed` (with the residues that were fixed,
+    by the numbers in the structure) or `none`: X throughout, where the model has no sequence head.
+    """
+    found, start = [], 0
+    for chain, length in record["chains"].items():
+        sequence = record["sequence"][start : start + length]
+        start += length
+        about = f"task={record['task']} {_origin(record, chain, sequence)}"
+        if len(record["chains"]) == 1:
+            found.append((f"{record['id']} {about} length={length}", sequence))
+        else:
+            found.append((f"{record['id']}.{chain} {about} design={record['id']} length={length}", sequence))
+    return found
+
+
+def _origin(record: dict[str, Any], chain: str, sequence: str) -> str:
+    designed, fixed = record["designed"][chain], record.get("fixed", {}).get(chain)
+    if not designed:
+        return "sequence=given"
+    if not sequence.strip("X"):
+        return "sequence=none"
+    return f"sequence=partly_designed fixed={','.join(fixed)}" if fixed else "sequence=designed"
