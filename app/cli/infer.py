@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from app import environment
@@ -17,6 +16,7 @@ from app.errors import UserError
 from app.model.esm.settings import LanguageHere
 from app.ops import account, select
 from app.ops.settings import KernelSettings
+from app.report import viewer
 from app.sampling.choice import choose_sampler
 from app.sampling.manifest import check_folder
 from app.sampling.request import Request
@@ -31,6 +31,8 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     config.pop("environment")
     request = parse(Request, config)
     check_folder(request.out)
+    if request.report_viewer is not None:
+        viewer.find(request.report_viewer)
     device = choose(request.device)
     dtype = choose_dtype(request.precision, device)
     precision = str(dtype).removeprefix("torch.")
@@ -85,17 +87,15 @@ def infer(arguments: Sequence[str], settings: EnvironmentSettings) -> int:
     if outcome is None:  # not the first of several processes
         return 0
     if request.report:
-        write_report(outcome.folder)
+        write_report(outcome.folder, request.report_viewer)
     return 1 if outcome.failed else 0
 
 
-def write_report(folder: Path) -> None:
-    """report.html, where the package that writes it is there. A report that fails costs no run."""
-    if find_spec("app.report") is None:
-        return
+def write_report(folder: Path, script: Path | None) -> None:
+    """report.html. One that fails costs no run."""
     from app import report  # slow to import
 
     try:
-        print(f"report: {report.write(folder)}", flush=True)
+        print(f"report: {report.write(folder, script)}", flush=True)
     except Exception as error:
         print(f"warning: no report: {type(error).__name__}: {one_line(error)}", flush=True)

@@ -81,7 +81,7 @@ def _tables(folder: Folder) -> list[Table]:
         tables.append(Table("The set as a whole", ("", ""), [[in_words(key), value] for key, value in rows]))
     if rows := flat(_mapping(folder.summary.get("skipped"))):
         tables.append(Table("Not measured", ("", "why"), [[in_words(key), value] for key, value in rows]))
-    flags = Counter(flag for design in folder.designs for flag in design.flags)
+    flags = Counter(flag.partition(":")[0] for design in folder.designs for flag in design.flags)
     if flags:
         rows = [[flag, f"{count:,}"] for flag, count in flags.most_common(20)]
         more = f"{len(flags) - 20:,} further kinds" if len(flags) > 20 else ""

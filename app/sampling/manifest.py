@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 MAY_CHANGE = (
     "out", "ckpt", "input", "device", "devices", "num_nodes", "formats", "trajectories", "step_records",
     "max_batch_size", "max_residues_squared", "precision", "compile", "cuda_graph", "progress_bar", "report",
-    "temperature",
+    "report_viewer", "temperature",
 )  # fmt: skip
 """Settings that say where designs are made, how many at once, and what is written of them, but not what they are.
 Checkpoint and input count by their content, precision by what it comes to on the device, temperature in the sampler."""
