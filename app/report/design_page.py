@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.report import distributions
+from app.report import distributions, steps
 from app.report.designs import MANIFEST, Folder, read_folder
 from app.report.explorer import explorer
 from app.report.page import Figure, Page, Table
@@ -24,6 +24,8 @@ def page_of(path: Path) -> Page:
     page = Page(path.resolve().name, _subtitle(folder), _figures(folder), explored)
     if plots := distributions.of_structures(folder, pictures):
         page.plots.append(("Distributions", plots))
+    if plots := steps.plots(folder):
+        page.plots.append(("The way from noise", plots))
     if plots := distributions.of_measures(folder):
         page.plots.append(("Measures", plots))
     page.tables = _tables(folder)

@@ -14,10 +14,11 @@ from typing import Any
 
 from app.data.find import find_files
 from app.errors import UserError
+from app.report.words import Rows, flat
 from app.structure.parse import stem_of
 
 MANIFEST, EVALUATION, TABLE, SUMMARY = "manifest.json", "evaluation", "designs.csv", "summary.json"
-STRUCTURES, TRAJECTORIES = "structures", "trajectories"
+STRUCTURES, TRAJECTORIES, STEPS = "structures", "trajectories", "steps"
 
 OWN = ("recovery", "ca_rmsd", "certainty")
 """Numbers that a manifest's record may have, in the order in which they are shown."""
@@ -45,6 +46,8 @@ class Design:
     path: Path | None = None  # the trajectory where the sampler was
     clean: Path | None = None  # and what the model took for the final protein
     values: dict[str, float | str] = field(default_factory=dict)
+    details: Rows = field(default_factory=list)  # what is told of it and not compared
+    steps: Path | None = None  # the table of its steps
 
 
 @dataclass
@@ -119,13 +122,28 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
             structure=_first(files, STRUCTURES, ".pdb", ".cif"),
             path=_first(files, TRAJECTORIES, "_path.pdb"),
             clean=_first(files, TRAJECTORIES, "_clean.pdb"),
+            steps=_first(files, STEPS, ".csv"),
             values={name: value for name in OWN if (value := _number(record.get(name))) is not None},
+            details=_details(record),
         )
+
+
+def _details(record: Mapping[str, Any]) -> Rows:
+    """Where it comes from, what was fixed, and how what was fixed meets what was designed."""
+    told = [("input", _text(record.get("input")))]
+    told += [(key.replace(".", " "), value) for key, value in flat(record.get("fixed"), "fixed")]
+    told += [("note", _text(note)) for note in _list(record.get("notes"))]
+    for junction in _list(record.get("junctions")):
+        if isinstance(junction, dict):
+            where = "–".join(map(_text, _list(junction.get("between"))))
+            c_n, *angles = (_text(junction.get(key)) for key in ("c_n", "ca_c_n", "c_n_ca"))
+            told.append((f"junction {where}", f"C–N {c_n} Å, CA–C–N {angles[0]}°, C–N–CA {angles[1]}°"))
+    return [(label, text) for label, text in told if text]
 
 
 def _files(named: Any, folder: Path) -> list[Path]:
     """named: a mapping from paths to hashes, or, in the first format of manifests, a list of paths."""
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list | dict) else []
+    names = [name for name in (named if isinstance(named, list | dict) else []) if isinstance(name, str)]
     root = folder.resolve()
     paths = [folder / name for name in names if "\0" not in name]
     return [path for path in paths if path.resolve().is_relative_to(root)]
@@ -159,6 +177,10 @@ def _add_evaluation(folder: Folder) -> None:
             folder.summary = found if isinstance(found, dict) else {}
         except _BROKEN:
             folder.notes.append(f"{EVALUATION}/{SUMMARY} is damaged: python -m app evaluate makes it again")
+
+
+def _list(value: Any) -> list:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str:

@@ -32,6 +32,7 @@ def _listed(design: Design, columns: list[str], entry: dict[str, Any] | None) ->
         "sequence": design.sequence,
         "error": design.error,
         "flags": design.flags,
+        "details": design.details,
         "values": [design.values.get(name) for name in columns],
     }
     return listed | ({"structure": entry} if entry else {})

@@ -1,6 +1,5 @@
 """What a page carries of each design's structure and way from noise, within bounds that keep it quick to open."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,7 @@ STRUCTURE_BYTES = 8 * 2**20
 """Most coordinates of all structures together, before base64 makes them a third longer: 5,800 chains of 60 residues."""
 
 PATH_BYTES = 8 * 2**20
-"""Most coordinates of all trajectories together, likewise: those of 150 chains of 60 residues."""
+"""Most coordinates of all trajectories together, likewise: those of 370 chains of 60 residues, CA atoms alone."""
 
 FRAMES = 31
 """Most models of one trajectory, evenly chosen, the first and the last among them."""
@@ -69,15 +68,15 @@ def take_pictures(folder: Folder) -> Pictures:
         room -= size
         entry = pictures.entries[design.id] = _entry(model, states, pictures.certainty.get(design.id))
         entry["paths"] = []
-        for name, file, atoms in (("path", design.path, (CA,)), ("clean", design.clean, range(len(ATOMS)))):
+        for name, file in (("path", design.path), ("clean", design.clean)):
             if file is None:
                 continue
-            size = FRAMES * len(model) * len(atoms) * _BYTES
+            size = FRAMES * len(model) * _BYTES
             if size > room_for_paths:
                 no_room_for_path.append(design.id)
                 break
             try:
-                entry["paths"].append(_path(name, file, atoms, len(model)))
+                entry["paths"].append(_path(name, file, len(model)))
                 room_for_paths -= size
             except UserError:
                 unreadable.append(file.name)
@@ -106,8 +105,8 @@ def _entry(model: Model, states: str, certainty: np.ndarray | None) -> dict[str,
     return entry | packed(model.backbone)
 
 
-def _path(name: str, file: Path, atoms: Sequence[int], residues: int) -> dict[str, Any]:
-    """Of each chosen model the atoms given, the sequence, and the certainty where there is one."""
+def _path(name: str, file: Path, residues: int) -> dict[str, Any]:
+    """Of each chosen model the CA atoms, the sequence, and the certainty where there is one."""
     chosen: list[int] = []
     total = 0
 
@@ -120,8 +119,8 @@ def _path(name: str, file: Path, atoms: Sequence[int], residues: int) -> dict[st
     models = read_own(file, choose)
     if any(len(model) != residues for model in models):
         raise UserError(f"{file}: a model has another number of residues than the design")
-    points = np.stack([model.backbone[:, list(atoms)] for model in models])  # [T, N, A, 3]
-    path = {"name": name, "atoms": len(atoms), "models": total, "chosen": chosen}
+    points = np.stack([model.backbone[:, CA] for model in models])  # [T, N, 3]
+    path = {"name": name, "models": total, "chosen": chosen}
     path["sequences"] = [model.sequence for model in models]
     certainty = np.stack([model.b_factors for model in models])
     if certainty.any():

@@ -62,9 +62,7 @@ class Request(BaseModel):
     cuda_graph: bool | Literal["auto"] = Field("auto", description="auto: on an NVIDIA GPU")
     progress_bar: bool = True
     report: bool = Field(True, description="write report.html at the end")
-    report_viewer: Path | None = Field(
-        None, description="3Dmol-min.js for it; None: the installed one"
-    )
+    report_viewer: Path | None = Field(None, description="3Dmol-min.js for it; None: the installed one")
 
     @property
     def sampled(self) -> Task:

@@ -18,6 +18,7 @@ DESIGNS = {"len40_0": [40], "len24_0": [24], "len20+12_0": [20, 12]}
 
 FAILED = "len60_0"
 HOSTILE = "</script><script>window.stolen = 1</script>"
+JUNCTION = {"between": ["A9", "A10"], "c_n": 1.41, "ca_c_n": 117.0, "c_n_ca": 122.5}
 COLUMNS = {"ca_ca_valid": [0.9, 0.7, 1.0], "sc_rmsd": ["skipped: no weights"] * 3, "designable": [1.25, -3.5, 10.0]}
 
 
@@ -58,10 +59,16 @@ def run(folder: Path, trajectories: bool = True, evaluated: bool = True) -> Path
                 file = f"trajectories/{name}_{kind}.pdb"
                 write_pdb(folder / file, frames, tokens, chain_idx, res_idx, b_factors=shares[:, None] * certainty)
                 files[file] = "0" * 64
+        file = f"steps/{name}.csv"
+        (folder / "steps").mkdir(exist_ok=True)
+        rows = [f"{step},{step / STEPS},{10.0 * number + step}," for step in range(1, STEPS + 1)]
+        (folder / file).write_text("\n".join(["step,structure_t,ca_moved,certainty", *rows]) + "\n")
+        files[file] = "0" * 64
         sequence = "".join(AATYPES_WITH_X[index] for index in aatypes)
         chains = dict(zip("AB", lengths, strict=False))
         flags = ["one residue type above 40 %", HOSTILE] if number == 2 else []
-        records.append(record(name, residues, chains, files=files, sequence=sequence, flags=flags))
+        more = {"fixed": {"A": ["1-9"]}, "junctions": [JUNCTION]} if number == 0 else {}
+        records.append(record(name, residues, chains, files=files, sequence=sequence, flags=flags, **more))
     records.append(record(FAILED, 60, {"A": 60}, status="failed", error=f"out of memory {HOSTILE}"))
     write_manifest(folder, records)
     if evaluated:

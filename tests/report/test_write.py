@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from app.errors import UserError
-from app.report import page, pictures, write
+from app.report import page, pictures, steps, write
+from app.report.designs import read_folder
 from app.structure.write import write_pdb
 from tests.report import made_run
 
@@ -44,6 +45,21 @@ def test_a_run_in_full(folder):
         assert row in text
     assert "left-out" not in text
     assert write(folder).read_text() == text
+
+
+def test_what_is_fixed_and_where_it_ends(folder):
+    assert listed(write(folder))["len40_0"]["details"] == [
+        ["fixed A", "1-9"],
+        ["junction A9–A10", "C–N 1.41 Å, CA–C–N 117.0°, C–N–CA 122.5°"],
+    ]
+
+
+def test_steps_are_averaged_over_designs(folder):
+    plots = {plot.title: plot for plot in steps.plots(read_folder(folder))}
+    assert list(plots) == ["ca moved"]  # certainty has no number
+    assert plots["ca moved"].legend == ("mean", "lowest", "highest")
+    (folder / "steps" / "len40_0.csv").write_text("step\x00\n")
+    assert "The way from noise" in write(folder).read_text()
 
 
 def test_nothing_in_it_could_ask_a_network(folder):

@@ -42,11 +42,11 @@ function framesOf(design, path) {
   const { residues } = design.structure;
   const points = coordinates(path);
   const certainty = path.certainty ? bytes(path.certainty) : null;
-  const size = residues * path.atoms * 3;
+  const size = residues * 3;
   const chains = chainsOf(design.structure);
   return path.chosen.map((model, index) => ({
     points: points.subarray(index * size, (index + 1) * size),
-    atoms: path.atoms,
+    atoms: 1,
     residues,
     sequence: path.sequences[index],
     certainty: certainty && certainty.subarray(index * residues, (index + 1) * residues),

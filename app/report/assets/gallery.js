@@ -101,6 +101,9 @@ class Gallery {
     this.cards.forEach((card, place) => card.firstChild.setAttribute("aria-current", place === index));
     this.current = index;
     this.focusable();
+    const [card, list] = [this.cards[index], this.list];
+    const over = card.offsetTop - list.offsetTop;
+    if (over < list.scrollTop || over + card.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = over;
   }
 
   // One card of all can be reached by Tab; arrow keys go on from there.

@@ -46,8 +46,8 @@ class Stage {
   }
 
   measures() {
-    const rows = data.columns.map((column, index) => [column.label, this.design.values[index]]);
-    const shown = rows.filter(([, value]) => value !== null);
+    const columns = data.columns.map((column, index) => [column.label, this.design.values[index]]);
+    const shown = [...columns.filter(([, value]) => value !== null), ...this.design.details];
     element("measures").replaceChildren(
       ...shown.map(([label, value]) => {
         const row = document.createElement("div");
