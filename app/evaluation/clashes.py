@@ -11,6 +11,8 @@ RADII = {atoms.N: 1.55, atoms.CA: 1.70, atoms.C: 1.70, atoms.CB: 1.70, atoms.O: 
 OVERLAP = 0.9
 """Angstrom that spheres may share. Hydrogen bonds and tight turns of good crystal structures take up to 0.6."""
 
+_ROWS = 1024  # atoms that are compared with all at once, so that memory does not grow with the square of the length
+
 
 def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OVERLAP) -> Tensor:
     """Pairs of backbone atoms (CB among them) that overlap, for each 100 residues, [...].
@@ -28,9 +30,17 @@ def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OV
 
     residue = torch.arange(mask.shape[-1], device=mask.device).repeat_interleave(len(slots))
     chain = chain_idx.repeat_interleave(len(slots), dim=-1)
-    neighbours = (residue[:, None] - residue).abs() < 2
-    neighbours = neighbours & (chain[..., :, None] == chain[..., None, :])
-    limit = radii[..., :, None] + radii[..., None, :] - overlap
-    within = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") < limit
-    pairs = within & ~neighbours & there[..., :, None] & there[..., None, :]
-    return 50 * pairs.sum((-1, -2)) / mask.sum(-1).clamp(min=1)  # each pair is there twice
+    pairs = sum(
+        _overlapping(points, radii, there, residue, chain, rows, overlap)
+        for rows in torch.arange(len(residue), device=mask.device).split(_ROWS)
+    )
+    return 50 * pairs / mask.sum(-1).clamp(min=1)  # each pair is there twice
+
+
+def _overlapping(points, radii, there, residue, chain, rows: Tensor, overlap: float) -> Tensor:
+    """[...] pairs of one of these atoms with any."""
+    limit = radii[..., rows, None] + radii[..., None, :] - overlap
+    within = torch.cdist(points[..., rows, :], points, compute_mode="donot_use_mm_for_euclid_dist") < limit
+    neighbours = (residue[rows, None] - residue).abs() < 2
+    neighbours = neighbours & (chain[..., rows, None] == chain[..., None, :])
+    return (within & ~neighbours & there[..., rows, None] & there[..., None, :]).sum((-1, -2))
