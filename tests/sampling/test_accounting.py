@@ -45,7 +45,7 @@ def test_one_design_that_fails_takes_no_other_with_it(run, error):
     assert (outcome.requested, outcome.done, outcome.failed) == (10, 9, 1)
     for before, after in zip(whole["designs"], manifest["designs"], strict=True):
         if before == victim:
-            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, [])
+            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, {})
             told = {None: "not finite", RuntimeError: "RuntimeError: broken"}.get(
                 error and type(error), "out of memory"
             )
