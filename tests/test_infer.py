@@ -184,7 +184,7 @@ def test_bad_checkpoints_and_devices(run, checkpoint, tmp_path, monkeypatch):
 
 def test_another_run_is_not_written_over(run):
     run("lengths=[9]")
-    assert "holds another run" in refusal(run, "lengths=[9]")
+    assert "something else: seed: 0 -> 1: type" in refusal(run, "lengths=[9]", "seed=1")
 
 
 def test_from_the_shell(checkpoint, tmp_path):
