@@ -63,7 +63,7 @@ def test_unconditional(run, checkpoint, tmp_path, capsys):
     assert manifest["seed"] == 1
     assert manifest["settings"]["sampler"]["token_noise"] == 7.0
     for design in manifest["designs"]:
-        protein = read_structure(tmp_path / "out" / design["files"][0])
+        protein = read_structure(tmp_path / "out" / next(iter(design["files"])))
         assert to_sequence(protein.aatype) == design["sequence"]
     said = capsys.readouterr().out
     assert "sampler euler on cpu" in said
@@ -143,7 +143,7 @@ def test_paths_may_hold_anything(run, checkpoint, tmp_path):
         "task=inverse_folding", f"input={odd / 'x y=1,[2].pdb'}", ckpt=odd / "epoch=1, step=2.ckpt", out="o, =[ut]"
     )
     assert status == 0
-    assert manifest["designs"][0]["files"][0] == "structures/x_y_1_2__A_0.pdb"
+    assert next(iter(manifest["designs"][0]["files"])) == "structures/x_y_1_2__A_0.pdb"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_bad_checkpoints_and_devices(run, checkpoint, tmp_path, monkeypatch):
 
 def test_another_run_is_not_written_over(run):
     run("lengths=[9]")
-    assert "holds another run" in refusal(run, "lengths=[9]")
+    assert "something else: seed: 0 -> 1: type" in refusal(run, "lengths=[9]", "seed=1")
 
 
 def test_from_the_shell(checkpoint, tmp_path):
@@ -233,7 +233,7 @@ def test_real_structures(run, shared, tmp_path, task):
         for chain in ENTRIES[name]:
             design = found[f"{chain}_0"]
             own = native.chain_idx == 1 + native.chain_ids.index(chain[-1])
-            protein = read_structure(tmp_path / "folder" / design["files"][0])
+            protein = read_structure(tmp_path / "folder" / next(iter(design["files"])))
             assert to_sequence(protein.aatype) == design["sequence"]
             assert protein.res_idx.tolist() == native.res_idx[own].tolist()
             if task == "forward_folding":
@@ -263,7 +263,7 @@ def test_multiflows_checkpoint_does_not_mind_the_batch_size(run, shared, tmp_pat
         status, manifest = run(*arguments, ckpt=shared / "legacy_multiflow/last.ckpt", out=f"by{size}")
         assert status == 0
         made[size] = [
-            (design["sequence"], read_structure(tmp_path / f"by{size}" / design["files"][0]).atom37)
+            (design["sequence"], read_structure(tmp_path / f"by{size}" / next(iter(design["files"]))).atom37)
             for design in manifest["designs"]
         ]
     for size in (3, 8):

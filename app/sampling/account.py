@@ -121,7 +121,7 @@ class Account:
         try:
             if self._begun:
                 self.update()
-                self._close(_reason(kind, error))
+                self._close(reason(error))
         finally:
             self._lock.release()
 
@@ -168,10 +168,10 @@ class Account:
                     leftover.unlink(missing_ok=True)
 
 
-def _reason(kind: type | None, error: BaseException | None) -> str:
+def reason(error: BaseException | None) -> str:
     """Why designs were not made."""
-    if kind is None:
+    if error is None:
         return "left out"
-    if issubclass(kind, Interrupted | KeyboardInterrupt):
+    if isinstance(error, Interrupted | KeyboardInterrupt):
         return "interrupted"
-    return one_line(error) if isinstance(error, UserError) else f"stopped by {kind.__name__}"
+    return one_line(error) if isinstance(error, UserError) else f"stopped by {type(error).__name__}"

@@ -8,6 +8,9 @@ from app.sampling.designs import Design
 DEFAULT = 400_000
 """B * N^2 of a batch, where nothing tells what fits into memory."""
 
+SMALL = 40_000
+"""B * N^2 that fits anywhere: no need to look."""
+
 Sizes = Callable[[int], int]  # residues -> designs
 Room = Callable[[Sequence[int]], Sizes]
 """Of the lengths to be made: as many of each as fit into the memory of this process's device."""
@@ -19,12 +22,13 @@ def by_pairs(residues_squared: int) -> Sizes:
 
 
 def sizes(designs: Sequence[Design], most: int, residues_squared: int | str, room: Room | None) -> Sizes:
-    """most: designs whatever their length. residues_squared: B * N^2, or "auto": by the room that there is, which is
-    looked at only where several designs have a length in common."""
+    """most: designs whatever their length. residues_squared: B * N^2, or "auto": by the room that there is, which
+    takes a second to look at, and is not where no batch could be of a size to speak of."""
     lengths = Counter(design.length for design in designs)
+    largest = max((min(most, count) * length**2 for length, count in lengths.items() if count > 1), default=0)
     if residues_squared != "auto":
         fit = by_pairs(residues_squared)
-    elif room is not None and most > 1 and max(lengths.values(), default=0) > 1:
+    elif room is not None and most > 1 and largest > SMALL:
         fit = room(sorted(lengths))
     else:
         fit = by_pairs(DEFAULT)

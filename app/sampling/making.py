@@ -16,7 +16,7 @@ from app.errors import UserError
 from app.files.whole import told_of
 from app.launched import by_launcher
 from app.ops import select
-from app.sampling.account import Account
+from app.sampling.account import Account, reason
 from app.sampling.batch_size import Room, Sizes, sizes
 from app.sampling.designs import Design
 from app.sampling.display import Display
@@ -82,7 +82,7 @@ class Making:
                 self.trainer.predict(run, return_predictions=False)
             except BaseException as error:
                 with suppress(OSError):
-                    self.journal.end(one_line(error) or type(error).__name__)
+                    self.journal.end(reason(error))
                 raise
             with told_of(self.journal.path):
                 self.journal.end(DONE)

@@ -7,6 +7,7 @@ import torch
 
 from app.errors import UserError
 from app.sampling import sample
+from app.sampling.interrupt import Interrupted
 from tests.factories import tiny_model
 from tests.sampling.made_inputs import UNCONDITIONAL, write_structure
 
@@ -45,7 +46,7 @@ def test_one_design_that_fails_takes_no_other_with_it(run, error):
     assert (outcome.requested, outcome.done, outcome.failed) == (10, 9, 1)
     for before, after in zip(whole["designs"], manifest["designs"], strict=True):
         if before == victim:
-            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, [])
+            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, {})
             told = {None: "not finite", RuntimeError: "RuntimeError: broken"}.get(
                 error and type(error), "out of memory"
             )
@@ -106,12 +107,12 @@ def test_interrupted_runs_account_for_every_design(run, tmp_path):
     class Interrupting(FailingFor):
         def __call__(self, batch):
             if batch.res_mask.shape[1] == 14:
-                manifest = json.loads((tmp_path / "out0/manifest.json").read_text())
-                assert [design["status"] for design in manifest["designs"]] == ["done"] * 2 + ["pending"] * 2
+                journal = (tmp_path / "out0/.journal-0.jsonl").read_text().splitlines()
+                assert [json.loads(line)["id"] for line in journal] == ["len9_0", "len9_1"]
                 raise KeyboardInterrupt
             return super().__call__(batch)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         run(Interrupting([]), **UNCONDITIONAL)
     manifest = json.loads((tmp_path / "out0/manifest.json").read_text())
     assert (manifest["requested"], manifest["done"], manifest["failed"]) == (4, 2, 2)
@@ -121,8 +122,8 @@ def test_interrupted_runs_account_for_every_design(run, tmp_path):
 def test_a_folder_that_holds_another_run_is_left_alone(run, tmp_path):
     outcome, _ = run(**UNCONDITIONAL)
     before = {file: file.read_bytes() for file in outcome.folder.rglob("*") if file.is_file()}
-    with pytest.raises(UserError, match=r"out=.*holds another run.*new folder with out="):
-        run(**UNCONDITIONAL, out=outcome.folder)
+    with pytest.raises(UserError, match=r"out=.*holds a run that was asked for.*new folder with out="):
+        run(**UNCONDITIONAL, out=outcome.folder, seed=5)
     assert before == {file: file.read_bytes() for file in outcome.folder.rglob("*") if file.is_file()}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("")
@@ -130,7 +131,7 @@ def test_a_folder_that_holds_another_run_is_left_alone(run, tmp_path):
         run(**UNCONDITIONAL, out=tmp_path / "mine")
     with pytest.raises(UserError, match=r"out=.*is a file"):
         run(**UNCONDITIONAL, out=tmp_path / "mine/thesis.txt")
-    with pytest.raises(UserError, match=r"out=.*cannot be written"):
+    with pytest.raises(UserError, match=r"out=.*is not a folder"):
         run(**UNCONDITIONAL, out=tmp_path / "mine/thesis.txt/deeper")
 
 

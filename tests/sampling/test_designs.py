@@ -52,7 +52,7 @@ def test_a_seed_depends_on_the_runs_seed_and_the_id_only():
 
 def test_batches_hold_one_length_within_their_bounds():
     designs = unconditional([80, 60, 100], each=7)
-    made = list(batches(designs, max_batch_size=4, max_residues_squared=3 * 80**2))
+    made = list(batches(designs, lambda length: min(4, 3 * 80**2 // length**2)))
     assert [(batch[0].length, len(batch)) for batch in made] == [
         *[(60, 4), (60, 3)],
         *[(80, 3), (80, 3), (80, 1)],

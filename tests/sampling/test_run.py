@@ -37,7 +37,7 @@ def test_unconditional(run):
     sequences = fasta(outcome)
     for design in manifest["designs"]:
         assert (design["status"], design["error"], design["task"]) == ("done", None, "unconditional")
-        assert design["files"] == [f"structures/{design['id']}.pdb", f"structures/{design['id']}.cif"]
+        assert list(design["files"]) == [f"structures/{design['id']}.pdb", f"structures/{design['id']}.cif"]
         assert design["chains"] == {"A": design["length"]}
         assert len(design["sequence"]) == design["length"]
         header = f"{design['id']} task=unconditional sequence=designed length={design['length']}"
@@ -99,7 +99,7 @@ def test_the_manifest_names_the_language_model(run, tmp_path, backend, mode):
     esm = {"kind": "esm2", "name": str(write_esm(tmp_path / "esm")), "backend": backend, "mode": mode}
     model = tiny_model(esm=esm)
     _, manifest = run(model, task="unconditional", lengths=[9])
-    assert manifest["language_model"] == model.esm.identity() | {"backend": backend}
+    assert manifest["language_model"] == model.esm.identity() | {"backend": backend, "precision": "float32"}
     assert manifest["kernels"]["took"].get("esm_attention") == (["torch"] if backend == "faplm" else None)
 
 
@@ -197,13 +197,13 @@ def test_forward_folding_keeps_the_sequence(run, tmp_path):
 
 def test_trajectories(run):
     outcome, manifest = run(task="unconditional", lengths=[9], trajectories=True)
-    assert manifest["designs"][0]["files"] == [
+    assert list(manifest["designs"][0]["files"]) == [
         "structures/len9_0.pdb",
         "structures/len9_0.cif",
         "trajectories/len9_0_path.pdb",
         "trajectories/len9_0_clean.pdb",
     ]
-    path, clean = (outcome.folder / name for name in manifest["designs"][0]["files"][2:])
+    path, clean = (outcome.folder / name for name in list(manifest["designs"][0]["files"])[2:])
     assert PDBFile.read(path).get_model_count() == STEPS + 1
     assert PDBFile.read(clean).get_model_count() == STEPS
     last, final = read_structure(path, model=STEPS + 1), structure(outcome, "len9_0")
