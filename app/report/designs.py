@@ -23,8 +23,8 @@ STRUCTURES, TRAJECTORIES, STEPS = "structures", "trajectories", "steps"
 OWN = ("recovery", "ca_rmsd", "certainty")
 """Numbers that a manifest's record may have, in the order in which they are shown."""
 
-NOT_MEASURED = "skipped"
-"""How a cell of the evaluation's table begins where nothing was measured."""
+ALREADY_TOLD = {"file", "task", "length", "chains", "sequence", "flags", "error"}
+"""Columns of the evaluation's table that repeat the manifest."""
 
 _BROKEN = (OSError, ValueError, RecursionError)  # what reading a file of text, numbers or JSON ends in
 
@@ -168,7 +168,7 @@ def _add_evaluation(folder: Folder) -> None:
             folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
         for design in folder.designs:
             for name, text in rows.get(design.id, {}).items():
-                if name and text:
+                if name and text and name not in ALREADY_TOLD:
                     number = _number(text)
                     design.values[name] = text if number is None else number
     if summary.exists():

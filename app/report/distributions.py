@@ -8,9 +8,13 @@ import numpy as np
 from app.chem import backbone_geometry as ideal
 from app.chem.backbone import CA_CA_TRANS
 from app.chem.residues import AATYPES
+from app.evaluation.compactness import EXPONENT, PREFACTOR, expected_radius, radius_of_gyration
+from app.evaluation.composition import SWISS_PROT
+from app.evaluation.ramachandran import GENERAL
 from app.evaluation.secondary_structure import HELIX, STRAND, contents
 from app.report.designs import Folder
-from app.report.geometry import measured, radius_of_gyration
+from app.report.geometry import measured
+from app.report.models import CA, Model
 from app.report.pictures import Pictures
 from app.report.plots import Plot, bars, density, histogram, scatter
 from app.report.words import in_words
@@ -18,6 +22,8 @@ from app.report.words import in_words
 _TORSION = (-180.0, 180.0)
 _TORSION_TICKS = (-180, -90, 0, 90, 180)
 _TORSION_BINS = 72  # of 5 degrees
+
+_DRAWN_TOGETHER = "fraction_"  # of each residue type: "Composition"
 
 _SHOWN = (0.8, 2.0)  # of the ideal value: bonds outside are counted in the note
 
@@ -33,18 +39,18 @@ def of_structures(folder: Folder, pictures: Pictures) -> list[Plot]:
     geometry = measured(list(models.values()))
     if len(geometry.phi_psi):
         phi, psi = geometry.phi_psi.T
-        note = f"{len(phi):,} residues in squares of 5°"
+        note = f"{len(phi):,} residues in squares of 5°; shaded: regions of folded proteins"
         limits = (_TORSION, _TORSION)
-        plots.append(
-            density("Ramachandran", phi, psi, ("φ, degrees", "ψ, degrees"), limits, _TORSION_BINS, note, _TORSION_TICKS)
-        )
+        labels = ("φ, degrees", "ψ, degrees")
+        plots.append(density("Ramachandran", phi, psi, labels, limits, _TORSION_BINS, note, _TORSION_TICKS, GENERAL))
     plots.append(_secondary_structure(pictures))
-    sizes = [(float(len(model)), radius_of_gyration(model)) for model in models.values()]
+    sizes = [(float(len(model)), _radius(model)) for model in models.values()]
     known = [(size, name) for size, name in zip(sizes, models, strict=True) if np.isfinite(size).all()]
     if known:
         points, names = zip(*known, strict=True)
-        curve = _folded(min(x for x, _ in points), max(x for x, _ in points))
-        note = "line: folded proteins, 2.2 N^0.38"
+        lengths = np.linspace(0.9 * min(x for x, _ in points), 1.1 * max(x for x, _ in points), 20).tolist()
+        curve = [(length, expected_radius(length)) for length in lengths]
+        note = f"line: folded proteins, {PREFACTOR} N^{EXPONENT} (of one chain)"
         plots.append(scatter("Size", points, ("residues", "radius of gyration, Å"), names, note, curve=curve))
     plots += [
         plot
@@ -60,7 +66,8 @@ def of_structures(folder: Folder, pictures: Pictures) -> list[Plot]:
         values = np.concatenate(certainty)
         plots.append(histogram("Token certainty", values, "of each residue, 0 to 100", f"{len(values):,} residues"))
     if composition := _composition(folder):
-        plots.append(bars("Composition", composition, "share of residues"))
+        natural = [SWISS_PROT[letter] / 100 for letter in composition]
+        plots.append(bars("Composition", composition, "share of residues", "dashes: Swiss-Prot", natural))
     return plots
 
 
@@ -69,7 +76,7 @@ def of_measures(folder: Folder) -> list[Plot]:
     plots = []
     for name in folder.columns:
         values = [value for design in folder.designs if isinstance(value := design.values.get(name), float)]
-        if len(set(values)) > 1:
+        if len(set(values)) > 1 and not name.startswith(_DRAWN_TOGETHER):
             note = f"of {len(values):,}" if len(values) < len(folder.designs) else ""
             plots.append(histogram(in_words(name), values, name, note))
     return plots
@@ -80,15 +87,16 @@ def _secondary_structure(pictures: Pictures) -> Plot:
     points = [(one["helix"], one["strand"]) for one in shares.values()]
     every = "".join(pictures.states.values())
     helix, strand = every.count(HELIX) / len(every), every.count(STRAND) / len(every)
-    note = f"of all residues {helix:.0%} helix, {strand:.0%} strand (P-SEA)"
+    note = f"of all residues {helix:.0%} helix, {strand:.0%} strand (DSSP)"
     labels = ("share in helices", "share in strands")
     return scatter("Secondary structure", points, labels, list(shares), note, limits=((0, 1), (0, 1)))
 
 
-def _folded(shortest: float, longest: float) -> list[tuple[float, float]]:
-    """Radius of gyration of folded proteins by length, angstrom (Skolnick et al. 1997)."""
-    lengths = np.linspace(0.9 * shortest, 1.1 * longest, 20).tolist()
-    return [(length, 2.2 * length**0.38) for length in lengths]
+def _radius(model: Model) -> float:
+    """Radius of gyration, angstrom; NaN where there is no CA."""
+    ca = model.backbone[:, CA]
+    ca = ca[np.isfinite(ca).all(-1)]
+    return radius_of_gyration(ca) if len(ca) else float("nan")
 
 
 def _about(title: str, values: np.ndarray, label: str, mark: float) -> Plot | None:

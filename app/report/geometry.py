@@ -42,13 +42,6 @@ def measured(models: Sequence[Model]) -> Geometry:
     )
 
 
-def radius_of_gyration(model: Model) -> float:
-    """Root mean square distance of the CA atoms from their centre, angstrom; NaN where there is none."""
-    ca = model.backbone[:, CA]
-    ca = ca[np.isfinite(ca).all(-1)]
-    return float(np.sqrt(((ca - ca.mean(0)) ** 2).sum(-1).mean())) if len(ca) else float("nan")
-
-
 def _follows(model: Model) -> np.ndarray:
     """[N] bool: the next residue is in the same chain, and the next by number as far as numbers tell."""
     chains = np.array(model.chains)

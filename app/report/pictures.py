@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.chem.residues import AATYPES_WITH_X
 from app.errors import UserError
 from app.evaluation.secondary_structure import secondary_structure
 from app.report.coordinates import packed, packed_bytes
 from app.report.designs import Folder
-from app.report.models import ATOMS, CA, Model, read_any, read_own
+from app.report.models import ATOMS, CA, C, Model, read_any, read_own
 
 DESIGNS = 5000
 """Most designs of a page; the first ones count."""
@@ -131,8 +132,8 @@ def _path(name: str, file: Path, residues: int) -> dict[str, Any]:
 def _states(model: Model) -> str:
     order = {name: index for index, name in enumerate(dict.fromkeys(model.chains), start=1)}
     chain_idx = torch.tensor([order[name] for name in model.chains])
-    ca = torch.from_numpy(model.backbone[:, CA])
-    return secondary_structure(ca, chain_idx, torch.arange(len(model)))
+    aatypes = torch.tensor([AATYPES_WITH_X.index(letter) for letter in model.sequence])
+    return secondary_structure(torch.from_numpy(model.backbone[:, : C + 1]), chain_idx, aatypes)
 
 
 def _tell(notes: list[str], what: str, names: list[str], most: int = 5) -> None:

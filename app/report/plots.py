@@ -91,14 +91,16 @@ def density(
     bins: int,
     note: str = "",
     ticks: Sequence[float] | None = None,
+    regions: Sequence[tuple[float, float, float, float]] = (),
 ) -> Plot:
-    """Squares, the darker the more points lie in them."""
+    """Squares, the darker the more points lie in them. regions: x from, to, y from, to: drawn below them."""
     counts, x_edges, y_edges = np.histogram2d(xs, ys, bins, limits)
     axes = _Axes(title, *limits, *labels, ticks=ticks)
+    axes.squares(regions, "region")
     shade = np.ceil(CLASSES * np.sqrt(counts / max(counts.max(), 1))).astype(int)  # sqrt: the rare is to be seen
     for one in range(1, CLASSES + 1):
         corners = [(x_edges[i], x_edges[i + 1], y_edges[j], y_edges[j + 1]) for i, j in np.argwhere(shade == one)]
-        axes.squares(corners, one / CLASSES)
+        axes.squares(corners, "square", one / CLASSES)
     return Plot(title, axes.text(), note)
 
 
@@ -182,13 +184,13 @@ class _Axes:
         path = "M" + "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
         self._add("path", kind, d=path + "h0" * (len(points) == 1))
 
-    def squares(self, corners: Sequence[tuple[float, float, float, float]], shade: float) -> None:
+    def squares(self, corners: Sequence[tuple[float, float, float, float]], kind: str, shade: float = 1.0) -> None:
         if corners:
             path = "".join(
                 f"M{self.x(x0):.1f} {self.y(y0):.1f}H{self.x(x1):.1f}V{self.y(y1):.1f}H{self.x(x0):.1f}z"
                 for x0, x1, y0, y1 in corners
             )
-            self._add("path", "square", d=path).set("fill-opacity", f"{shade:.2f}")
+            self._add("path", kind, d=path).set("fill-opacity", f"{shade:.2f}")
 
     def vertical(self, x: float) -> None:
         self._add("line", "mark", x1=self.x(x), x2=self.x(x), y1=_TOP, y2=HEIGHT - _BOTTOM)

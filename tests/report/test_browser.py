@@ -33,6 +33,12 @@ class Opened:
         return self.page.locator("#design-title").text_content()
 
 
+def written(folder, script=None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viewer, "cached", lambda: folder / "nowhere")
+        return write(folder, script)
+
+
 @pytest.fixture(scope="module", params=["solid", "drawn"])
 def opened(request, browser, tmp_path_factory):
     folder = made_run.run(tmp_path_factory.mktemp("run"))
@@ -42,9 +48,7 @@ def opened(request, browser, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(viewer, "cached", lambda: folder.parent / "cache" / "3Dmol-min.js")
             script = viewer.install(package)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(viewer, "cached", lambda: folder.parent / "nowhere")
-        path = write(folder, script)
+    path = written(folder, script)
     shutil.rmtree(folder / "structures")  # what the page shows is in the page
     one = Opened(browser, path, viewport={"width": 1400, "height": 1000})
     one.solid, one.path = request.param == "solid", path
@@ -101,9 +105,14 @@ def test_the_slider_changes_the_coordinates_shown(opened):
 def test_it_plays(opened):
     page = opened.page
     page.evaluate("trunkline.open('len24_0')")
+    page.evaluate("""() => {
+        window.seen = [];
+        const frame = document.getElementById("frame");
+        new MutationObserver(() => seen.push(frame.textContent)).observe(frame, { childList: true });
+    }""")
     page.locator("#play").click()
-    expect(page.locator("#frame")).to_have_text(f"2 of {made_run.STEPS}")
     expect(page.locator("#play")).to_have_text("▶")
+    assert page.evaluate("seen") == [f"{place} of {made_run.STEPS}" for place in range(1, made_run.STEPS + 1)]
     assert page.locator("#slider").input_value() == str(made_run.STEPS)
 
 
@@ -177,24 +186,29 @@ def test_what_files_say_is_text(opened):
     assert made_run.HOSTILE in opened.page.locator("#design-flags").text_content()
 
 
-def test_an_address_names_a_design(browser, opened):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return written(made_run.run(tmp_path_factory.mktemp("drawn")))
+
+
+def test_an_address_names_a_design(browser, drawn):
     again = browser.new_page()
-    again.goto(f"{opened.path.as_uri()}#len24_0")
+    again.goto(f"{drawn.as_uri()}#len24_0")
     assert again.locator("#design-title").text_content() == "len24_0"
     again.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_a_telephone(browser, opened, scheme):
+def test_nothing_is_wider_than_a_telephone(browser, drawn, scheme):
     small = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
-    small.goto(opened.path.as_uri())
+    small.goto(drawn.as_uri())
     assert small.evaluate("document.documentElement.scrollWidth") <= 390
     small.close()
 
 
-def test_a_script_that_a_file_brings_along_would_not_run(browser, opened, tmp_path):
+def test_a_script_that_a_file_brings_along_would_not_run(browser, drawn, tmp_path):
     """Should escaping fail, the page's policy holds: only scripts whose hashes it names."""
-    text = opened.path.read_text().replace("</body>", "<script>window.stolen = 1</script></body>")
+    text = drawn.read_text().replace("</body>", "<script>window.stolen = 1</script></body>")
     (tmp_path / "report.html").write_text(text)
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())

@@ -10,7 +10,7 @@ from biotite.structure.io.pdb import PDBFile
 from app.chem import backbone_geometry as ideal
 from app.errors import UserError
 from app.report.coordinates import ABSENT, LARGEST, STEP, packed, packed_bytes
-from app.report.geometry import measured, radius_of_gyration
+from app.report.geometry import measured
 from app.report.models import C, N, read_any, read_own
 from app.structure.write import write_pdb
 from tests.report import made_run
@@ -106,10 +106,3 @@ def test_chains_and_gaps_are_no_bonds(folder, tmp_path):
     assert len(measured(read_own(tmp_path / "gap.pdb")).c_n) == 8
     assert len(measured([two, two]).c_n) == 60
     assert len(measured([]).c_n) == 0
-
-
-def test_radius_of_gyration_of_two_points(folder, tmp_path):
-    atom37 = np.zeros((2, 37, 3), np.float32)
-    atom37[:, 1] = [[0, 0, 1], [0, 0, 5]]
-    write_pdb(tmp_path / "two.pdb", atom37, np.zeros(2, int), np.ones(2, int), np.arange(1, 3))
-    assert radius_of_gyration(read_own(tmp_path / "two.pdb")[0]) == 2
