@@ -119,9 +119,7 @@ def _torsions(parts: _Parts) -> dict[str, Value]:
 def _shape(parts: _Parts) -> dict[str, Value]:
     ca, chains = parts.ca.double().numpy(), parts.chain_idx.numpy()
     states = secondary_structure(parts.backbone, parts.chain_idx, parts.aatypes)
-    per_chain = [
-        elements("".join(np.array(list(states))[chains == chain])) for chain in dict.fromkeys(chains.tolist())
-    ]
+    per_chain = [elements("".join(np.array(list(states))[chains == chain])) for chain in dict.fromkeys(chains.tolist())]
     order = "".join(per_chain)
     content = contents(states)
     return {
