@@ -40,7 +40,7 @@ NOVELTY = ("novelty_tm_score", "novelty_nearest")
 TEXT = frozenset({"id", "file", "task", "sequence", "flags", "error", "topology", "reference", "novelty_nearest"})
 """Columns of words. All others are numbers."""
 
-NAMES = frozenset({"length", "chains", "cluster"})
+NAMES = frozenset({"chains", "cluster"})
 """Numbers of which a mean would say nothing."""
 
 SKIPPED = "skipped: "

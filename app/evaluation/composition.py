@@ -9,7 +9,9 @@ SWISS_PROT = {
     "A": 8.25, "R": 5.52, "N": 4.06, "D": 5.46, "C": 1.38, "Q": 3.93, "E": 6.71, "G": 7.07, "H": 2.27, "I": 5.91,
     "L": 9.64, "K": 5.79, "M": 2.41, "F": 3.86, "P": 4.74, "S": 6.65, "T": 5.36, "W": 1.10, "Y": 2.92, "V": 6.86,
 }  # fmt: skip
-"""Per cent of the residues of UniProtKB/Swiss-Prot, by its release statistics of 2023."""
+"""Per cent of its residues."""
+
+SOURCE = "UniProtKB/Swiss-Prot, release statistics of 2023"
 
 _NATURAL = np.array([SWISS_PROT[letter] for letter in AATYPES])
 
