@@ -31,26 +31,33 @@ def evaluate(
     foldseek: Annotated[bool, typer.Option(help="Use foldseek for both where it is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of intervals, and of what is compared in a large set.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
+    viewer: Annotated[Path | None, typer.Option(help="3Dmol-min.js for the report, if not the installed one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Measure every design of a folder: FOLDER/evaluation/designs.csv, designs.parquet, summary.json.
 
-    docs/metrics.md defines each number. A design that cannot be evaluated is told in a line and stops no other. Exits
+    FOLDER/report.html shows them. docs/metrics.md defines each number. A design that cannot be evaluated is told in a line and stops no other. Exits
     with 2 where none can.
     """
     from app.evaluation import evaluate  # torch, biotite, pandas: only for commands that need them
     from app.evaluation.settings import EvaluationSettings
+    from app.report import write
+    from app.report.viewer import find
 
+    if viewer is not None:
+        find(viewer)  # lest a mistake be told after the work
     settings = EvaluationSettings(
         reference=reference, novelty=novelty, compare=compare, foldseek=foldseek, seed=seed, workers=workers
     )
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _Bars(notes) as bars:
         found = evaluate(folder, settings, tell=bars.tell, say=notes.print)
+    report = write(folder, viewer)
     if as_json:
         print(json.dumps(found.summary, indent=1))
     else:
         _show(found, folder)
+        print(f"to look at: {report}")
 
 
 class _Bars(Progress):

@@ -7,12 +7,22 @@ from typing import Any
 
 from app.report import distributions, steps
 from app.report.designs import MANIFEST, Folder, read_folder
+from app.report.distributions import DRAWN_TOGETHER
 from app.report.explorer import explorer
 from app.report.page import Figure, Page, Table
 from app.report.pictures import take_pictures
 from app.report.words import flat, in_words, number
 
 _OWN_KEYS = ("designs", "requested", "done", "failed", "settings", "format", "task", "seed", "skipped", "warnings")
+_SET = {
+    "unique_sequences": "unique sequences",
+    "diversity.clusters": "folds, as clusters",
+    "novelty.new_folds": "share of new folds",
+    "designable.designs": "designable",
+    "designable.clusters": "folds that are designable",
+}
+"""Keys of the evaluation's set that stand at the top, and what they are called there."""
+
 _SUMMARY = ("median", "mean", "low", "high", "n")
 
 
@@ -62,10 +72,9 @@ def _figures(folder: Folder) -> list[Figure]:
 
 
 def _of_the_set(folder: Folder) -> list[Figure]:
-    """What the evaluation says of the set as a whole."""
-    rows = flat(_mapping(folder.summary.get("set")))
-    numbers = [(key, value) for key, value in rows if _is_number(value)]
-    return [Figure(in_words(key.replace(".", " ")), number(float(value))) for key, value in numbers[:4]]
+    """What the evaluation says of the set as a whole, in short."""
+    told = dict(flat(_mapping(folder.summary.get("set"))))
+    return [Figure(label, told[key]) for key, label in _SET.items() if key in told]
 
 
 def _tables(folder: Folder) -> list[Table]:
@@ -74,13 +83,15 @@ def _tables(folder: Folder) -> list[Table]:
     rows = [
         [in_words(str(name)), *(number(one.get(key)) for key in _SUMMARY)]
         for name, one in metrics.items()
-        if isinstance(one, Mapping) and one.get("n") != 0
+        if isinstance(one, Mapping) and one.get("n") != 0 and not str(name).startswith(DRAWN_TOGETHER)
     ]
     if rows:
         note = "low and high: bounds of the bootstrap interval, as docs/metrics.md has it"
         tables.append(Table("Evaluation", ("", *_SUMMARY), rows, note))
     if rows := flat(_mapping(folder.summary.get("set"))):
-        tables.append(Table("The set as a whole", ("", ""), [[in_words(key), value] for key, value in rows]))
+        tables.append(Table("The set as a whole", ("", ""), [[_key(key), value] for key, value in rows]))
+    if problems := _list(folder.summary.get("problems")):
+        tables.append(Table("Could not be evaluated", ("",), [[str(problem)] for problem in problems[:50]]))
     if rows := flat(_mapping(folder.summary.get("skipped"))):
         tables.append(Table("Not measured", ("", "why"), [[in_words(key), value] for key, value in rows]))
     flags = Counter(flag.partition(":")[0] for design in folder.designs for flag in design.flags)
@@ -125,9 +136,5 @@ def _list(value: Any) -> list:
     return value if isinstance(value, list) else []
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text not in ("nan", "inf", "-inf")
+def _key(key: str) -> str:
+    return in_words(key.replace(".", ": "))

@@ -23,7 +23,8 @@ _TORSION = (-180.0, 180.0)
 _TORSION_TICKS = (-180, -90, 0, 90, 180)
 _TORSION_BINS = 72  # of 5 degrees
 
-_DRAWN_TOGETHER = "fraction_"  # of each residue type: "Composition"
+DRAWN_TOGETHER = "fraction_"
+"""How the columns of the evaluation begin that are drawn as one, the composition."""
 
 _SHOWN = (0.8, 2.0)  # of the ideal value: bonds outside are counted in the note
 
@@ -76,7 +77,7 @@ def of_measures(folder: Folder) -> list[Plot]:
     plots = []
     for name in folder.columns:
         values = [value for design in folder.designs if isinstance(value := design.values.get(name), float)]
-        if len(set(values)) > 1 and not name.startswith(_DRAWN_TOGETHER):
+        if len(set(values)) > 1 and not name.startswith(DRAWN_TOGETHER):
             note = f"of {len(values):,}" if len(values) < len(folder.designs) else ""
             plots.append(histogram(in_words(name), values, name, note))
     return plots

@@ -97,6 +97,11 @@ def evaluate(folder: Path) -> None:
         rows.writerow(["id", *COLUMNS])
         rows.writerows(zip(DESIGNS, *COLUMNS.values(), strict=True))
     metrics = {"ca_ca_valid": {"mean": 0.867, "median": 0.9, "low": 0.7, "high": 1.0, "n": 3}}
-    summary = {"format": 1, "designs": 3, "metrics": metrics, "set": {"diversity": 0.6667}}
+    summary = {
+        "format": 1,
+        "designs": 3,
+        "metrics": metrics,
+        "set": {"diversity": {"clusters": 2, "diversity": 0.6667}},
+    }
     summary |= {"skipped": {"sc_rmsd": "no weights"}, "provenance": {"seed": 0}}
     (folder / "evaluation" / "summary.json").write_text(json.dumps(summary))
