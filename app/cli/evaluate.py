@@ -36,8 +36,8 @@ def evaluate(
 ) -> None:
     """Measure every design of a folder: FOLDER/evaluation/designs.csv, designs.parquet, summary.json.
 
-    FOLDER/report.html shows them. docs/metrics.md defines each number. A design that cannot be evaluated is told in a line and stops no other. Exits
-    with 2 where none can.
+    docs/metrics.md defines each number, and FOLDER/report.html shows them. A design that cannot be evaluated is told in
+    a line and stops no other. Exits with 2 where none can.
     """
     from app.evaluation import evaluate  # torch, biotite, pandas: only for commands that need them
     from app.evaluation.settings import EvaluationSettings

@@ -8,6 +8,7 @@ import numpy as np
 from app.chem import backbone_geometry as ideal
 from app.chem.backbone import CA_CA_TRANS
 from app.chem.residues import AATYPES
+from app.evaluation.columns import NAMES
 from app.evaluation.compactness import EXPONENT, PREFACTOR, expected_radius, radius_of_gyration
 from app.evaluation.composition import SWISS_PROT
 from app.evaluation.ramachandran import GENERAL
@@ -77,7 +78,7 @@ def of_measures(folder: Folder) -> list[Plot]:
     plots = []
     for name in folder.columns:
         values = [value for design in folder.designs if isinstance(value := design.values.get(name), float)]
-        if len(set(values)) > 1 and not name.startswith(DRAWN_TOGETHER):
+        if len(set(values)) > 1 and name not in NAMES and not name.startswith(DRAWN_TOGETHER):
             note = f"of {len(values):,}" if len(values) < len(folder.designs) else ""
             plots.append(histogram(in_words(name), values, name, note))
     return plots
