@@ -90,7 +90,8 @@ def breaks(design: Design, atom37: Tensor, peptide_bond: Tensor, designed: Tenso
     broken = (judged & ((c_n > PEPTIDE_BOND) | (ca_ca > CA_CA_BREAK))).nonzero()[:, 0].tolist()
     if not broken:
         return None
-    where = _some(f"{design.layout.name(index)}-{design.layout.name(index + 1)}" for index in broken)
+    layout = design.layout  # made anew each time
+    where = _some(f"{layout.name(index)}-{layout.name(index + 1)}" for index in broken)
     return f"chain broken: {len(broken)} of {int(judged.sum())} bonds, {where}"
 
 

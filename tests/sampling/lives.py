@@ -28,7 +28,7 @@ from app.sampling.journal import Journal
 
 LIMIT = 120  # seconds; a life that has not ended by then hangs
 ENDED_BY = {signal.SIGKILL: 3, signal.SIGTERM: 1, signal.SIGINT: 1}  # and how often, of five
-SLOW_DISK = 0.004  # seconds: each file lies there whole for so long before it has its name, each line half of it
+SLOW_DISK = 0.01  # seconds: each file lies there whole for so long before it has its name, each line half of it
 
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tests.sampling.lives", "app.cli.infer", "app.sampling.run", "app.training.checkpoint"])
@@ -67,7 +67,7 @@ def live_dangerously(
         processes = _start(command, out, ranks)
         if random.random() > 0.2:
             _wait_for_a_design(processes, out, written)
-        if len(fate.kills) < kills and (number := _strike(processes, random, random.uniform(0, seconds))):
+        if len(fate.kills) < kills and (number := _strike(processes, random, random.uniform(0, 0.5 * seconds))):
             fate.kills.append(number)
         ends = _ends(processes)
         if ends == [0] * ranks:
