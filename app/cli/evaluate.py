@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.errors import UserError
+
 if TYPE_CHECKING:
     from app.evaluation.run import Evaluation
 
@@ -27,7 +29,7 @@ def evaluate(
     novelty: Annotated[Path | None, typer.Option(help="Known structures that designs are searched among.")] = None,
     compare: Annotated[
         float, typer.Option(min=0, help="Million pairs of residues to superpose at most, for diversity and novelty.")
-    ] = 200.0,
+    ] = 50.0,
     foldseek: Annotated[bool, typer.Option(help="Use foldseek for both where it is installed.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of intervals, and of what is compared in a large set.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
@@ -41,7 +43,6 @@ def evaluate(
     """
     from app.evaluation import evaluate  # torch, biotite, pandas: only for commands that need them
     from app.evaluation.settings import EvaluationSettings
-    from app.report import write
     from app.report.viewer import find
 
     if viewer is not None:
@@ -52,12 +53,21 @@ def evaluate(
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _Bars(notes) as bars:
         found = evaluate(folder, settings, tell=bars.tell, say=notes.print)
-    report = write(folder, viewer)
+    _write_report(folder, viewer, notes)
     if as_json:
         print(json.dumps(found.summary, indent=1))
     else:
         _show(found, folder)
-        print(f"to look at: {report}")
+
+
+def _write_report(folder: Path, viewer: Path | None, notes: Console) -> None:
+    """Numbers are kept though their pictures cannot be written."""
+    from app import report
+
+    try:
+        notes.print(f"to look at: {report.write(folder, viewer)}")
+    except UserError as error:
+        notes.print(f"no report: {error}")
 
 
 class _Bars(Progress):
@@ -98,9 +108,8 @@ def _of_set(told: dict[str, Any]) -> list[str]:
     if "clusters" in diversity:
         lines.append(f"diversity: {diversity['clusters']} clusters of {_compared(diversity)}")
     if "new_folds" in novelty:
-        lines.append(
-            f"novelty: {novelty['new_folds']:.0%} under TM-score {novelty['threshold']} of {_compared(novelty)}"
-        )
+        share, limit = novelty["new_folds"], novelty["threshold"]
+        lines.append(f"novelty: {share:.0%} under TM-score {limit} of {_compared(novelty)}")
     if "clusters" in designable:
         lines.append(f"designable: {designable['designs']} designs in {designable['clusters']} clusters")
     return lines

@@ -1,8 +1,8 @@
 """What was measured before: a file of lines that is only ever added to.
 
 A line is its own SHA-256, a key and a value as JSON. One that was cut short, or altered, is passed over. A key names
-what was measured, the version of how, and the content that it was measured of: nothing has to be thrown away when any of
-these changes.
+what was measured, the version of how, and the content that it was measured of: nothing has to be thrown away when any
+of these changes.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A set of designs as a whole: diversity and novelty, by foldseek where it is installed and by our own search elsewhere."""
+"""A set of designs as a whole: diversity and novelty, by foldseek where it is installed, else by our own search."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

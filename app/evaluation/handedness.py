@@ -11,7 +11,7 @@ HELICAL_RISE = (4.5, 6.0)
 """Angstrom from CA to the third CA on, in an alpha helix of either hand (ideal: 5.0)."""
 
 HELICAL_TWIST = (30.0, 70.0)
-"""Degrees, of either sign: the dihedral angle of four CA in an alpha helix (ideal: 50, positive in right-handed ones)."""
+"""Degrees, of either sign: the dihedral angle of four CA in an alpha helix (ideal: 50, positive in right-handed)."""
 
 
 def d_residues(atom37: Tensor, atom_mask: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def novelty(
 
 
 def _nearest(task: tuple[tuple[np.ndarray, ...], dict[str, np.ndarray]]) -> tuple[float, str]:
-    """Known chains of like length come first: the higher the best so far, the fewer of the others get a whole search."""
+    """Known chains of like length come first: the higher the best so far, the fewer others get a whole search."""
     chains, known = task
     best, nearest = 0.0, ""
     for ca in chains:

@@ -60,10 +60,9 @@ def _input(design: Found) -> tuple[Path | None, str | None]:
     return (Path(match["file"]), match["name"]) if match else (None, None)
 
 
-@lru_cache(maxsize=64)
 def protein_of(path: Path, chain: str | None) -> Protein:
     """Raises UserError: not readable, no such chain."""
-    protein = _read(path)
+    protein = _read(path, path.stat().st_mtime_ns)
     if chain is None:
         return protein
     for one, name in zip(split_chains(protein), protein.chain_ids, strict=True):
@@ -73,5 +72,6 @@ def protein_of(path: Path, chain: str | None) -> Protein:
 
 
 @lru_cache(maxsize=16)
-def _read(path: Path) -> Protein:
+def _read(path: Path, stamp: int) -> Protein:
+    """stamp: the time of the file's last change, so that one that is replaced is read again."""
     return read_structure(path)

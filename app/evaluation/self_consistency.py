@@ -1,4 +1,4 @@
-"""Where the plug-ins of self-consistency (`app.evaluation.refold`) meet the evaluation, whether they are there or not."""
+"""Where the plug-ins of self-consistency (`app.evaluation.refold`) meet the evaluation, if there are any."""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec

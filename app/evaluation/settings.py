@@ -13,7 +13,7 @@ class EvaluationSettings(BaseModel):
     seed: int = Field(0, ge=0, description="of bootstrap intervals, and of the choice of what is compared")
     resamples: int = Field(1000, ge=100, le=100_000, description="of the bootstrap")
     compare: float = Field(
-        200.0, ge=0, allow_inf_nan=False, description="million pairs of residues that are superposed; 0: none"
+        50.0, ge=0, allow_inf_nan=False, description="million pairs of residues that are superposed; 0: none"
     )
     workers: int | None = Field(None, ge=1, description="processes; None: a core each")
     foldseek: bool = Field(True, description="where it is installed")

@@ -17,5 +17,7 @@ def within(lengths: Mapping[str, int], millions: float, seed: int, others: int |
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.array([lengths[names[place]] for place in order], dtype=float)
     before = np.cumsum(sizes) - sizes if others is None else float(others)
-    fits = np.cumsum(sizes * before) <= millions * MILLION
-    return [names[place] for place in sorted(order[: int(fits.sum())].tolist())]
+    count = int((np.cumsum(sizes * before) <= millions * MILLION).sum()) if millions else 0
+    if others is None and count < min(2, len(names)):
+        count = 0  # nothing to compare it with
+    return [names[place] for place in sorted(order[:count].tolist())]
