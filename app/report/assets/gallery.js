@@ -1,5 +1,7 @@
 // A card for each design, in the order and of the words that are asked for.
 
+const PRINTED = 60; // as style.css has it
+
 class Gallery {
   constructor(designs, columns, onOpen) {
     [this.designs, this.columns, this.onOpen] = [designs, columns, onOpen];
@@ -49,6 +51,11 @@ class Gallery {
       this.watch.unobserve(entry.target);
       this.thumbnail(this.cards.indexOf(entry.target));
     }
+  }
+
+  // As many as are printed, seen or not.
+  drawFirst() {
+    for (const index of this.shown.slice(0, PRINTED)) this.thumbnail(index);
   }
 
   thumbnail(index) {

@@ -26,6 +26,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   stage.picture?.redraw();
 });
 
+addEventListener("beforeprint", () => gallery.drawFirst());
+
 // For those who script a page: docs/report.md.
 window.trunkline = { open: openNamed, shown: () => stage.picture?.shown() ?? [] };
 

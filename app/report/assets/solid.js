@@ -38,6 +38,7 @@ class SolidPicture {
 
   show(frame, colours, home) {
     this.viewer.removeAllModels();
+    this.viewer.removeAllShapes();
     this.model = this.viewer.addModel(asPdb(frame), "pdb");
     const atoms = this.model.selectedAtoms({});
     if (frame.states) {
