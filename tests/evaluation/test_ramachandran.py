@@ -36,7 +36,9 @@ def test_glycine_may_be_of_either_hand_and_proline_is_stiff():
 
 
 def test_residues_without_both_angles_are_not_outside():
-    assert outside(np.array([np.nan, 0.0]), np.array([0.0, np.nan]), np.array([ALANINE, ALANINE])).tolist() == [False] * 2
+    assert (
+        outside(np.array([np.nan, 0.0]), np.array([0.0, np.nan]), np.array([ALANINE, ALANINE])).tolist() == [False] * 2
+    )
 
 
 def test_the_regions_cover_as_much_as_is_said():

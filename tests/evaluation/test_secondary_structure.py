@@ -25,7 +25,11 @@ def one_chain(length: int) -> torch.Tensor:
 
 def chain_of(path, number: int = 0):
     protein = split_chains(read_structure(path))[number]
-    return torch.from_numpy(protein.atom37[:, :3]), torch.from_numpy(protein.chain_idx), torch.from_numpy(protein.aatype)
+    return (
+        torch.from_numpy(protein.atom37[:, :3]),
+        torch.from_numpy(protein.chain_idx),
+        torch.from_numpy(protein.aatype),
+    )
 
 
 def alternation(order: str) -> str:
