@@ -11,7 +11,7 @@ RADII = {atoms.N: 1.55, atoms.CA: 1.70, atoms.C: 1.70, atoms.CB: 1.70, atoms.O: 
 OVERLAP = 0.9
 """Angstrom that spheres may share. Hydrogen bonds and tight turns of good crystal structures take up to 0.6."""
 
-_ROWS = 1024  # atoms that are compared with all at once, so that memory does not grow with the square of the length
+_ROWS = 256  # atoms that are compared with others at once: memory and time do not grow with the square of the length
 
 
 def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OVERLAP) -> Tensor:
@@ -24,7 +24,7 @@ def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OV
     """
     slots = list(RADII)
     points = atom37[..., slots, :]
-    there = (points != 0).any(-1) & mask.bool()[..., None]
+    there = (points != 0).any(-1) & points.isfinite().all(-1) & mask.bool()[..., None]
     radii = points.new_tensor(list(RADII.values())).expand(points.shape[:-1])
     points, there, radii = points.flatten(-3, -2), there.flatten(-2), radii.flatten(-2)  # [..., M, 3], [..., M]
 
@@ -38,9 +38,15 @@ def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OV
 
 
 def _overlapping(points, radii, there, residue, chain, rows: Tensor, overlap: float) -> Tensor:
-    """[...] pairs of one of these atoms with any."""
-    limit = radii[..., rows, None] + radii[..., None, :] - overlap
-    within = torch.cdist(points[..., rows, :], points, compute_mode="donot_use_mm_for_euclid_dist") < limit
-    neighbours = (residue[rows, None] - residue).abs() < 2
-    neighbours = neighbours & (chain[..., rows, None] == chain[..., None, :])
-    return (within & ~neighbours & there[..., rows, None] & there[..., None, :]).sum((-1, -2))
+    """[...] pairs of one of these atoms with any. Only those in the box around these are looked at."""
+    own, mine = points[..., rows, :], there[..., rows, None]
+    reach = 2 * max(RADII.values()) - overlap
+    low = torch.where(mine, own, torch.inf).amin(-2, keepdim=True) - reach
+    high = torch.where(mine, own, -torch.inf).amax(-2, keepdim=True) + reach
+    inside = there & ((points > low) & (points < high)).all(-1)
+    others = inside.reshape(-1, inside.shape[-1]).any(0).nonzero().flatten()
+    limit = radii[..., rows, None] + radii[..., None, others] - overlap
+    within = torch.cdist(own, points[..., others, :], compute_mode="donot_use_mm_for_euclid_dist") < limit
+    neighbours = (residue[rows, None] - residue[others]).abs() < 2
+    neighbours = neighbours & (chain[..., rows, None] == chain[..., None, others])
+    return (within & ~neighbours & mine & there[..., None, others]).sum((-1, -2))

@@ -45,11 +45,11 @@ class References:
                 yield chain, None  # a sequence's name
             yield stem_of(source), chain if format_of(source) else None
         name = design.id.rpartition("/")[2]
-        for stem in dict.fromkeys((name, _COPY.sub("", name))):
-            yield stem, None
+        stems = list(dict.fromkeys((name, _COPY.sub("", name))))
+        yield from ((stem, None) for stem in stems)
+        for stem in stems:
             entry, _, letter = stem.rpartition("_")
-            if entry:
-                yield entry, letter
+            yield entry, letter
 
 
 def _input(design: Found) -> tuple[Path | None, str | None]:

@@ -44,9 +44,9 @@ def dssp(backbone: Tensor, chain_idx: Tensor, aatypes: Tensor | None = None) -> 
     two of a residue.
     """
     atoms = backbone.detach().float().cpu().numpy()
-    middle = np.nanmedian(atoms[:, 1], axis=0) if len(atoms) else np.zeros(3)
-    with np.errstate(invalid="ignore"):
-        near = (np.linalg.norm(atoms - middle, axis=-1) < FARTHEST).all(-1)
+    finite = np.isfinite(atoms).all((1, 2))
+    middle = np.median(atoms[finite, 1], axis=0) if finite.any() else np.zeros(3)
+    near = finite & (np.linalg.norm(np.nan_to_num(atoms) - middle, axis=-1) < FARTHEST).all(-1)
     states = np.full(len(atoms), "-")
     if near.any():
         chains = chain_idx.cpu().numpy()[near]
