@@ -22,8 +22,12 @@ def test_records_of_all_processes_are_read_once_as_they_come(tmp_path):
         second.end("interrupted")
         first.end("done")
         assert (journals.new(), journals.ended) == ([], {0: "done", 1: "interrupted"})
+    Journal(tmp_path, 2).add(A)
+    assert journals.new() == [A]
+    journals.remove_ended()
+    assert [path.name for path in tmp_path.iterdir()] == [".journal-2.jsonl"]
     journals.remove()
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()) and not journals.ended
 
 
 def test_half_a_line_waits_for_its_other_half(tmp_path):
