@@ -151,7 +151,9 @@ def test_the_temperature_of_the_tokens(run, tmp_path, capsys):
     assert manifest["settings"]["sampler"]["token_temperature"] == 0.7
     assert "  sampler.token_temperature: 0.1 -> 0.7" in capsys.readouterr().out.splitlines()
     path = write_structure(tmp_path / "x.pdb", 30)
-    _, hot = run("task=inverse_folding", f"input={path}", "temperature=50", "samples=3", "sampler.token_noise=0", out="hot")
+    _, hot = run(
+        "task=inverse_folding", f"input={path}", "temperature=50", "samples=3", "sampler.token_noise=0", out="hot"
+    )
     assert len({design["sequence"] for design in hot["designs"]}) == 3
     assert max(len(set(design["sequence"])) for design in hot["designs"]) > 8  # nearly uniform over twenty
 
