@@ -146,9 +146,46 @@ def test_paths_may_hold_anything(run, checkpoint, tmp_path):
     assert next(iter(manifest["designs"][0]["files"])) == "structures/x_y_1_2__A_0.pdb"
 
 
+def test_the_temperature_of_the_tokens(run, tmp_path, capsys):
+    _, manifest = run("lengths=[9]", "temperature=0.7")
+    assert manifest["settings"]["sampler"]["token_temperature"] == 0.7
+    assert "  sampler.token_temperature: 0.1 -> 0.7" in capsys.readouterr().out.splitlines()
+    path = write_structure(tmp_path / "x.pdb", 30)
+    _, hot = run(
+        "task=inverse_folding", f"input={path}", "temperature=50", "samples=3", "sampler.token_noise=0", out="hot"
+    )
+    assert len({design["sequence"] for design in hot["designs"]}) == 3
+    assert max(len(set(design["sequence"])) for design in hot["designs"]) > 8  # nearly uniform over twenty
+
+
+def test_partial_design_of_a_checkpoint_that_was_not_trained_for_it(run, tmp_path, capsys):
+    path = write_structure(tmp_path / "x.pdb", 9, 7)
+    status, manifest = run("task=partial", f"input={path}", "fix=[A2-4,B]", "what=both", "samples=2")
+    assert status == 0
+    warnings = manifest["warnings"]
+    assert [warning.partition(" was not trained for ")[2].partition(":")[0] for warning in warnings] == [
+        "task=partial what=both",
+        "several chains",
+    ]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "partial what=both with sampler euler on cpu in float32"
+    assert all(f"warning: {warning}" in said for warning in warnings)
+    assert [design["fixed"] for design in manifest["designs"]] == [{"A": ["2-4"], "B": ["1-4", "6-8"]}] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["lengths=[60+0]"], "lengths: 60+0 is outside the model's limits"),
+        (["lengths=[9]", "temperature=0"], "temperature=0: wanted greater than or equal to 0.001"),
+        (["task=forward_folding", "input=x", "temperature=1"], "temperature has no effect with task=forward_folding"),
+        (["lengths=[9]", "temperature=1", "sampler.token_temperature=1"], "are the same setting: give one of them"),
+        (["task=partial", "input=x"], "fix is missing"),
+        (["task=partial", "input=none.pdb", "fix=[A]"], "input=none.pdb: no such file or folder"),
+        (
+            ["task=partial", "input=x", "fix=[A]", "what=sequence", "sampler.half_turn=exact"],
+            "partial what=sequence, where",
+        ),
         (["lengths=[0]"], "lengths: 0 is outside the model's limits"),
         (["lengths=[9999]"], "lengths: 9999 is outside the model's limits: give lengths of 1 to 2056"),
         ([], "lengths is missing"),

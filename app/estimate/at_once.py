@@ -7,6 +7,7 @@ import torch
 
 from app.config.keys import one_line
 from app.devices import memory_left
+from app.estimate.largest import largest
 from app.estimate.needs import Needs
 from app.model.codesign import CodesignModel, ModelSettings
 from app.ops.settings import KernelSettings
@@ -27,7 +28,7 @@ def room(
     """dtype: what the network computes in. processes: that share the device's memory. tell: is told where no estimate
     is to be had, and batches are made by a rule of thumb."""
 
-    def of(lengths: Sequence[int]) -> Sizes:
+    def of(lengths: Sequence[int], most: int) -> Sizes:
         try:
             needs = Needs(
                 lambda: CodesignModel(model),
@@ -37,7 +38,7 @@ def room(
                 half=dtype != torch.float32,
                 accumulates=False,
             )
-            return _sizes(needs, lengths, SHARE * memory_left(device) / processes)
+            return _sizes(needs, lengths, most, SHARE * memory_left(device) / processes)
         except Exception as error:
             why = f"{type(error).__name__}: {one_line(error)[:200]}"
             tell(f"no estimate of the memory that designs take ({why}): batches of B * N^2 <= {DEFAULT}")
@@ -46,18 +47,23 @@ def room(
     return of
 
 
-def _sizes(needs: Needs, lengths: Sequence[int], left: float) -> Sizes:
+def _sizes(needs: Needs, lengths: Sequence[int], most: int, left: float) -> Sizes:
     """left: bytes that are free for the language model, if there is one, and for designs."""
-    there = needs.weights + needs.language
     short, long = lengths[0], lengths[-1]
-    least, most = (max(1, needs.sampling(1, length).peak - there) for length in (short, long))
-    power = log(most / least) / log(long / short) if long > short else 2.0
+    of_short, of_long = (max(1, _fitting(needs, length, most, left)) for length in (short, long))
+    power = log(of_short / of_long) / log(long / short) if long > short else 0.0
+    # What a design takes is a sum of powers of its length, between two lengths less than the one power through both.
+    return lambda length: int(of_short * (short / length) ** power)
 
-    def fit(length: int) -> int:
-        # Between two lengths, a sum of powers is less than the one power through both.
-        return int((left - needs.language) / (least * (length / short) ** power))
 
-    return fit
+def _fitting(needs: Needs, length: int, most: int, left: float) -> int:
+    """The largest batch, up to `most`, that fits."""
+
+    def need(size: int) -> int:
+        return needs.sampling(size, length).peak - needs.weights  # which are there already
+
+    known = {most: need(most)}
+    return most if known[most] <= left else largest(need, left, needs.language, known, power=1)
 
 
 def _no_loss(*_) -> torch.Tensor:

@@ -131,7 +131,7 @@ class Account:
                 ended = self.journals.ended.get(self._makers.get(record["id"], 0), DONE)
                 record |= {"status": "failed", "error": f"not run: {why if ended == DONE else ended}"}
         self.save()
-        self.journals.remove()
+        self.journals.remove_ended()
 
     def _stands(self, record: Record) -> bool:
         """Whether a design is done, with all files that are asked for now. Of others that it has, those that are no

@@ -12,8 +12,9 @@ SMALL = 40_000
 """B * N^2 that fits anywhere: no need to look."""
 
 Sizes = Callable[[int], int]  # residues -> designs
-Room = Callable[[Sequence[int]], Sizes]
-"""Of the lengths to be made: as many of each as fit into the memory of this process's device."""
+Room = Callable[[Sequence[int], int], Sizes]
+"""Of the lengths to be made and a greatest number: how many of a length, up to that number, fit into the memory of this
+process's device."""
 
 
 def by_pairs(residues_squared: int) -> Sizes:
@@ -29,7 +30,7 @@ def sizes(designs: Sequence[Design], most: int, residues_squared: int | str, roo
     if residues_squared != "auto":
         fit = by_pairs(residues_squared)
     elif room is not None and most > 1 and largest > SMALL:
-        fit = room(sorted(lengths))
+        fit = room(sorted(lengths), most)
     else:
         fit = by_pairs(DEFAULT)
     return lambda length: max(1, min(most, fit(length)))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Design:
     given: Given | None = None  # what tasks other than from noise start from
     chain_lengths: tuple[int, ...] = ()  # of a design from noise
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Its chains and residue numbers."""
         return self.given.layout if self.given else Layout.counted(self.chain_lengths or (self.length,))

@@ -6,8 +6,8 @@ from typing import Any
 def entries(record: dict[str, Any]) -> list[tuple[str, str]]:
     """(header, sequence) of each chain of a finished design, from its record in the manifest.
 
-    A header says of the sequence that it is `designed`, `given`, `partly_designed` (with the residues that were fixed,
-    by the numbers in the structure) or `none`: X throughout, where the model has no sequence head.
+    A header says of the sequence that it is `designed`, `given`, `partly_designed`, or `none`: X wherever it was to be
+    designed, as by a model without a sequence head. Fixed residues are named by their numbers in the structure.
     """
     found, start = [], 0
     for chain, length in record["chains"].items():
@@ -25,6 +25,7 @@ def _origin(record: dict[str, Any], chain: str, sequence: str) -> str:
     designed, fixed = record["designed"][chain], record.get("fixed", {}).get(chain)
     if not designed:
         return "sequence=given"
-    if not sequence.strip("X"):
-        return "sequence=none"
-    return f"sequence=partly_designed fixed={','.join(fixed)}" if fixed else "sequence=designed"
+    named = f" fixed={','.join(fixed)}" if fixed else ""
+    if sequence.count("X") >= designed:
+        return f"sequence=none{named}"
+    return f"sequence=partly_designed{named}" if fixed else "sequence=designed"

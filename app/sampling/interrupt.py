@@ -23,8 +23,8 @@ class Interrupted(BaseException):
 
 
 class Interruptible:
-    """A context in which signals only leave word, so that nothing is cut short while files and accounts are written;
-    whoever may be stopped says so by `check`."""
+    """A context in which signals, from `listen` on, only leave word, so that nothing is cut short while files and
+    accounts are written; whoever may be stopped says so by `check`. Before that there is nothing to be cut short."""
 
     def __init__(self, parent: int | None = None, says: bool = True):
         """parent: the process without which this one has no business. says: whether the user is told."""
@@ -33,9 +33,11 @@ class Interruptible:
         self._before: dict = {}
 
     def __enter__(self) -> "Interruptible":
+        return self
+
+    def listen(self) -> None:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in ENDING}
-        return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():

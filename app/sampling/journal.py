@@ -17,11 +17,15 @@ DONE = "done"
 _PATTERN = ".journal-*.jsonl"
 
 
+def path_of(folder: Path, rank: int) -> Path:
+    return folder / f".journal-{rank}.jsonl"
+
+
 class Journal:
     """The journal of one process, a context; there is a file from the first line on."""
 
     def __init__(self, folder: Path, rank: int):
-        self.path = folder / f".journal-{rank}.jsonl"
+        self.path = path_of(folder, rank)
         self.rank = rank
         self._file: int | None = None
 
@@ -85,7 +89,13 @@ class Journals:
                 yield entry
 
     def remove(self) -> None:
-        """Once all that they say is in the manifest."""
+        """All of them, once what they say is in the manifest: those of an earlier run."""
         for path in self.folder.glob(_PATTERN):
             path.unlink(missing_ok=True)
+        self.ended.clear()
         self._read.clear()
+
+    def remove_ended(self) -> None:
+        """Those to which nothing will be added any more. What others still say is for the next run to read."""
+        for rank in self.ended:
+            path_of(self.folder, rank).unlink(missing_ok=True)

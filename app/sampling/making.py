@@ -61,7 +61,7 @@ class Making:
     def all(self, account: Account) -> None:
         """The first process: begins the account, makes its share, and sees to it that the others end."""
         self.account = account
-        account.settle(self._track)
+        account.settle(self.display.verifying)
         self.display.start([design.length for design in account.todo], len(account.records))
         if not account.todo and not by_launcher():
             account.begin()
@@ -88,7 +88,8 @@ class Making:
                 self.journal.end(DONE)
 
     def _plan(self) -> list[str]:
-        """The ids of what is to be made; the first process, which is asked first, then has begun."""
+        """The ids of what is to be made; the first process, whose word counts, begins its account."""
+        self.signals.listen()
         if self.account is None:
             return []
         self.account.begin()
@@ -197,11 +198,6 @@ class Making:
         """The processes that this one started, with their ranks."""
         launcher = self.trainer.strategy.launcher
         return enumerate(launcher.children if isinstance(launcher, Launcher) else (), start=1)
-
-    def _track(self, designs: list[Design]) -> Iterator[Design]:
-        for design in self.display.verifying(designs):
-            self.signals.check()
-            yield design
 
 
 def _tensors(batch: list[Design], task: Task) -> dict[str, Tensor]:

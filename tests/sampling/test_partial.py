@@ -156,6 +156,8 @@ def test_headers_name_what_was_fixed(run, tmp_path, native):
         "native_0.L task=partial sequence=designed design=native_0 length=13",
     ]
     assert all("sequence=given" in header for header in headers(fix=FIX, what="structure"))
+    headless = headers(fix=FIX, model=tiny_model(head={"kind": "none"}))
+    assert headless[0] == "native_0.H task=partial sequence=none fixed=42-42B design=native_0 length=10"
 
 
 def test_the_input_may_lie_anywhere(run, tmp_path, native):

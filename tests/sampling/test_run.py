@@ -180,6 +180,31 @@ def test_chains_together_are_one_design_and_a_sequence_each(run, tmp_path):
     assert sequences == {"two_0.A": design["sequence"][:12], "two_0.B": design["sequence"][12:]}
 
 
+def test_designs_of_several_chains(run):
+    """Chains as in training, each counted from 1; a single chain beside them is as it would be alone."""
+    outcome, manifest = run(task="unconditional", lengths=["6+8", 14])
+    both, single = manifest["designs"]
+    assert (both["id"], both["length"], both["chains"]) == ("len6-8_0", 14, {"A": 6, "B": 8})
+    for suffix in ("pdb", "cif"):
+        protein = read_structure(outcome.folder / f"structures/len6-8_0.{suffix}")
+        assert protein.chain_ids == ("A", "B")
+        assert protein.res_idx.tolist() == [*range(1, 7), *range(1, 9)]
+    sequences = {header.split()[0]: sequence for header, sequence in fasta(outcome).items()}
+    assert sequences["len6-8_0.A"] + sequences["len6-8_0.B"] == both["sequence"]
+    _, alone = run(task="unconditional", lengths=[14])
+    assert alone["designs"][0] == single
+
+    seen = []
+
+    def watched(batch):
+        seen.append(batch)
+        return tiny_model()(batch)
+
+    run(watched, task="unconditional", lengths=["6+8"])
+    assert seen[0].chain_idx.tolist() == [[1] * 6 + [2] * 8]
+    assert seen[0].res_idx.tolist() == [[*range(1, 7), *range(1, 9)]]
+
+
 def test_forward_folding_keeps_the_sequence(run, tmp_path):
     path = write_structure(tmp_path / "in/two.pdb", 12, 17, first=5)
     (tmp_path / "in/s.fasta").write_text(">mine\nACDEFGHIKLMNPQRSTVWYX\n")
