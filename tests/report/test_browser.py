@@ -1,13 +1,16 @@
 """The page in a browser, with the 3D viewer and without: what it shows, and that it asks nobody for anything."""
 
 import shutil
+from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from app.report import viewer, write
+from app.structure.write import write_pdb
 from tests.report import made_run
 
 
@@ -28,6 +31,12 @@ class Opened:
 
     def cards(self) -> list[str]:
         return self.page.locator("#gallery .card b").all_text_contents()
+
+    def inked(self) -> float:
+        """Share of the picture that something is drawn on."""
+        picture = Image.open(BytesIO(self.page.locator("#picture").screenshot())).convert("L")
+        grey = np.asarray(picture).astype(int)
+        return float((np.abs(grey - grey[0, 0]) > 20).mean())
 
     def title(self) -> str:
         return self.page.locator("#design-title").text_content()
@@ -95,6 +104,7 @@ def test_the_slider_changes_the_coordinates_shown(opened):
     slider.fill("0")
     assert set(page.locator("#sequence text:not(.place)").all_text_contents()) == {"X"} != {letters}
     noise = opened.shown()
+    assert opened.inked() > 0.02  # in noise residues are far apart, and joined all the same
     page.locator("#path").select_option("clean")
     assert np.abs(opened.shown() - noise).max() > 1  # halfway there from the first call on
     slider.press("End")
@@ -216,3 +226,14 @@ def test_a_script_that_a_file_brings_along_would_not_run(browser, drawn, tmp_pat
     refused = page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', (error) => error.name)")
     assert refused == "TypeError"
     page.close()
+
+
+def test_a_name_is_a_name(browser, tmp_path):
+    name = "<img src=x onerror=stolen=1>&\"'"
+    write_pdb(tmp_path / f"{name}.pdb", made_run.design([9]), np.zeros(9, int), np.ones(9, int), np.arange(1, 10))
+    one = Opened(browser, written(tmp_path))
+    assert one.title() == name and one.cards() == [name] and len(one.shown()) == 9
+    one.page.locator(".plot [data-design]").first.dispatch_event("click")
+    assert one.page.evaluate("window.stolen") is None
+    assert one.complaints == [] and len(one.requests) == 1
+    one.page.close()

@@ -9,9 +9,10 @@ const THREE = {
 };
 
 // A frame as the lines of a PDB file. Residues are numbered through, chains named A, B, ...; both are read back by
-// nobody but 3Dmol.js.
+// nobody but 3Dmol.js. Where there are CA atoms alone, neighbours are bonded however far they are apart, as in noise.
 function asPdb(frame) {
   const lines = [];
+  const bonds = [];
   const names = frame.atoms === 1 ? [NAMES[CA]] : NAMES;
   for (let i = 0; i < frame.residues; i += 1) {
     names.forEach((name, atom) => {
@@ -23,9 +24,12 @@ function asPdb(frame) {
       const number = String((i + 1) % 10000).padStart(4);
       const residue = THREE[frame.sequence[i]] || "UNK";
       lines.push(`ATOM  ${serial} ${name} ${residue} ${chain}${number}    ${place}  1.00  0.00           ${name[1]}`);
+      const [before, last] = [lines.at(-2), lines.length];
+      const follows = before && frame.chains[i - 1] === frame.chains[i] && Number(before.slice(22, 26)) === i % 10000;
+      if (names.length === 1 && follows) bonds.push(`CONECT${String(last - 1).padStart(5)}${serial}`);
     });
   }
-  return lines.join("\n");
+  return [...lines, ...bonds].join("\n");
 }
 
 class SolidPicture {
@@ -65,8 +69,8 @@ class SolidPicture {
   style() {
     const colorfunc = (atom) => css(this.colours[atom.resi - 1] || PLAIN);
     const whole = this.frame.atoms > 1;
-    const cartoon = whole ? { colorfunc, arrows: true, thickness: 0.35 } : { colorfunc, style: "trace", thickness: 0.6 };
-    this.viewer.setStyle({}, { cartoon });
+    const shape = whole ? { cartoon: { colorfunc, arrows: true, thickness: 0.35 } } : { stick: { colorfunc, radius: 0.5 } };
+    this.viewer.setStyle({}, shape);
   }
 
   mark(residue) {
