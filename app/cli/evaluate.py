@@ -53,21 +53,24 @@ def evaluate(
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _Bars(notes) as bars:
         found = evaluate(folder, settings, tell=bars.tell, say=notes.print)
-    _write_report(folder, viewer, notes)
+    looked_at = _write_report(folder, viewer, notes)
     if as_json:
         print(json.dumps(found.summary, indent=1))
     else:
         _show(found, folder)
+        if looked_at:
+            print(f"to look at: {looked_at}")
 
 
-def _write_report(folder: Path, viewer: Path | None, notes: Console) -> None:
+def _write_report(folder: Path, viewer: Path | None, notes: Console) -> Path | None:
     """Numbers are kept though their pictures cannot be written."""
     from app import report
 
     try:
-        notes.print(f"to look at: {report.write(folder, viewer)}")
+        return report.write(folder, viewer)
     except UserError as error:
         notes.print(f"no report: {error}")
+        return None
 
 
 class _Bars(Progress):

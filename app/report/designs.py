@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.data.find import find_files
 from app.errors import UserError
+from app.evaluation.found import EVALUATION, MANIFEST, STRUCTURES, TRAJECTORIES, find_designs
 from app.report.words import Rows, flat
-from app.structure.parse import stem_of
 
-MANIFEST, EVALUATION, TABLE, SUMMARY = "manifest.json", "evaluation", "designs.csv", "summary.json"
-STRUCTURES, TRAJECTORIES, STEPS = "structures", "trajectories", "steps"
+TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"
 
 OWN = ("recovery", "ca_rmsd", "certainty")
 """Numbers that a manifest's record may have, in the order in which they are shown."""
@@ -77,14 +75,14 @@ def read_folder(path: Path) -> Folder:
         folder.manifest = _manifest(path / MANIFEST)
         folder.designs = list(_recorded(folder.manifest, path))
     else:
-        files = find_files(path).paths()
-        files = [file for file in files if EVALUATION not in file.relative_to(path).parts]
-        if not files:
+        try:
+            found, _ = find_designs(path)
+        except UserError:
             raise UserError(
                 f"{path}: no run of infer.py (no {MANIFEST}) or of train.py (no metrics.csv), and no structure files: "
                 "name the out=... of a run, or a folder of structures"
-            )
-        folder.designs = [Design(stem_of(file), structure=file) for file in files]
+            ) from None
+        folder.designs = [Design(one.id, structure=one.path) for one in found]
     _add_evaluation(folder)
     return folder
 
@@ -167,7 +165,8 @@ def _add_evaluation(folder: Folder) -> None:
             rows = {}
             folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
         for design in folder.designs:
-            for name, text in rows.get(design.id, {}).items():
+            row = rows.get(design.id) or rows.get(f"'{design.id}", {})  # as spreadsheets are kept from running it
+            for name, text in row.items():
                 if name and text and name not in ALREADY_TOLD:
                     number = _number(text)
                     design.values[name] = text if number is None else number

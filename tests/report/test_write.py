@@ -115,7 +115,7 @@ def test_a_folder_of_structures_alone(tmp_path):
         write_pdb(tmp_path / name, atom37, np.zeros(12, int), np.ones(12, int), np.arange(1, 13), np.full(12, 30.0))
     (tmp_path / "bad.cif").write_text("data_nothing")
     designs = listed(write(tmp_path))
-    assert set(designs) == {"one", "two", "bad"}
+    assert set(designs) == {"one", "more/two", "bad"}
     assert designs["one"]["length"] == 12 and designs["one"]["sequence"] == "A" * 12
     assert "certainty" not in designs["one"]["structure"]  # whatever B-factors mean there
     assert "cannot be read: bad" in (tmp_path / "report.html").read_text()
@@ -205,3 +205,10 @@ def test_a_thousand_designs_take_seconds_and_few_megabytes(tmp_path):
     assert time.process_time() - began < 20  # 5 on an idle core
     assert path.stat().st_size < 5e6
     assert sum("structure" in design for design in told(path)["designs"]) == 1000
+
+
+def test_a_name_that_looks_like_a_formula_has_its_row(tmp_path):
+    write_pdb(tmp_path / "=one.pdb", made_run.design([8]), np.zeros(8, int), np.ones(8, int), np.arange(1, 9))
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "designs.csv").write_text("id,clashes\n'=one,2.5\n")
+    assert listed(write(tmp_path))["=one"]["values"] == [2.5]
