@@ -53,7 +53,7 @@ def _diversity(good, settings, tool, pool, cache, tell, say: Say) -> tuple[Rows,
             return _clustered(found, len(good), how)
     chosen = within(_lengths(good), settings.compare, settings.seed)
     if not chosen:
-        return {}, {"skipped": "--compare 0"}
+        return {}, {"skipped": f"--compare {settings.compare:g} allows for no pair"}
     found = diversity.clusters({name: good[name].trace for name in chosen}, pool, cache, tell)
     return _clustered(found, len(good), _ours(settings))
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from app.chem import atoms
 from app.chem.backbone import CA_CA_TRANS
+from app.chem.residues import AATYPES
 from app.evaluation import bonds, ramachandran
 from app.evaluation.chain import adjacent, ca_ca_validity, linked
 from app.evaluation.clashes import clashes
-from app.evaluation.columns import AATYPES, Value, number
+from app.evaluation.columns import Value, number
 from app.evaluation.compactness import compactness, radius_of_gyration
 from app.evaluation.composition import distance_to_natural, shares
 from app.evaluation.handedness import d_residues, helical_turns

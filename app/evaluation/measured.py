@@ -13,7 +13,7 @@ from app.config.keys import one_line
 from app.errors import UserError
 from app.evaluation import against, design
 from app.evaluation.cache import Cache, key_of
-from app.evaluation.columns import AGAINST, skipped
+from app.evaluation.columns import AGAINST, DESIGN, skipped
 from app.evaluation.diversity import Trace, digest_of
 from app.evaluation.found import Found
 from app.evaluation.references import References, protein_of
@@ -71,18 +71,25 @@ def begin(found: Found, references: References, cache: Cache) -> tuple[Measured,
         known.error = _reason(error, found.path)
         return known, None
     known.keys["design"] = key_of("design", design.VERSION, known.sha256)
-    known.values = cache.get(known.keys["design"]) or {}
+    values = cache.get(known.keys["design"])
+    known.values = values if isinstance(values, dict) and _has(values.get("columns"), DESIGN) else {}
     reference = None
     try:
         reference = path, chain = references.of(found)
         digest = hashlib.sha256(read_bytes(path) + f" {chain}".encode()).hexdigest()
         known.keys["against"] = key_of("against", against.VERSION, known.sha256, digest)
-        known.against = cache.get(known.keys["against"]) or {}
+        compared = cache.get(known.keys["against"])
+        known.against = compared if _has(compared, AGAINST) else {}
     except UserError as error:
         known.against = skipped(AGAINST, one_line(error))
     if known.values and known.against:
         return known, None
     return known, Task(found.path, not known.values, None if known.against else reference)
+
+
+def _has(values: Any, columns: tuple[str, ...]) -> bool:
+    """Whether these are all of the columns, as of what another version kept they need not be."""
+    return isinstance(values, dict) and values.keys() == set(columns)
 
 
 def perform(task: Task) -> tuple[dict[str, Any], dict[str, Any], str]:

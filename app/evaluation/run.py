@@ -67,11 +67,11 @@ def evaluate(
     own, refolded_by = refolded(_Proteins(good), refold, partial(tell, "folds"))
     no_structure = NOTHING | skipped(COLUMNS, "no structure")
     rows = [
-        _row(one, bool(manifest)) | (by_id[name] | own[name] if (name := one.found.id) in good else no_structure)
+        _printable(_row(one, bool(manifest)) | (no_structure if one.error else by_id[one.found.id] | own[one.found.id]))
         for one in measured
     ]
     of_set["designable"] = _designable(rows)
-    evaluated, names = [row for row in rows if row["id"] in good], [*rows[0]][len(columns.ABOUT) :]
+    evaluated, names = [row for row in rows if not row["error"]], [*rows[0]][len(columns.ABOUT) :]
     summary = {
         "format": FORMAT,
         "designs": len(rows),
@@ -98,7 +98,8 @@ def _measured(designs: Sequence[Found], references: References, pool: Pool, cach
             cache.put(known.keys["design"], values)
         if task.reference and not error:
             known.against = against
-            cache.put(known.keys["against"], against)
+            if not against["reference"].startswith(SKIPPED):
+                cache.put(known.keys["against"], against)
         tell("designs", done, len(left))
     return [known for known, _ in begun]
 
@@ -121,17 +122,15 @@ def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
         "error": one.error,
     }
     nothing = skipped((*columns.DESIGN, *columns.AGAINST), "no structure")
-    return _printable(about | (nothing if one.error else values["columns"] | one.against))
+    return about | (nothing if one.error else values["columns"] | one.against)
 
 
 def _printable(row: dict[str, Value]) -> dict[str, Value]:
     """Names of files need not be valid UTF-8."""
-    text = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in row.items() if _is_text(value)}
-    return row | text
-
-
-def _is_text(value: Value) -> bool:
-    return isinstance(value, str)
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 class _Proteins(Mapping[str, Protein]):
@@ -152,7 +151,8 @@ class _Proteins(Mapping[str, Protein]):
 
 def _designable(rows: Sequence[Mapping[str, Value]]) -> dict[str, Any]:
     """Of the designs that refold: how many folds they have, which is what diversity usually means."""
-    if "designable" not in rows[0] or not len(numbers(rows, "designable")):
+    if not len(numbers(rows, "designable")):
         return {"skipped": "self-consistency was not measured"}
-    own = [row for row in rows if row["designable"] is True]
-    return {"designs": len(own), "clusters": len(set(numbers(own, "cluster").tolist()))}
+    own = [row for row in rows if row["designable"] == 1]
+    clusters = numbers(own, "cluster")
+    return {"designs": len(own), "compared": len(clusters), "clusters": len(set(clusters.tolist()))}

@@ -93,9 +93,9 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
     complete, finite, planar = residues.has_backbone(), residues.backbone_is_finite(), residues.backbone_gives_frame()
     keep = protein & finite & planar
     if not keep.any():
-        raise UserError(
-            f"{path}: none of its {protein.sum()} protein residues has N, CA and C; a CA trace cannot be used"
-        )
+        written = bool((protein & complete).any())
+        lacks = " at finite places apart from each other" if written else "; a CA trace cannot be used"
+        raise UserError(f"{path}: none of its {protein.sum()} protein residues has N, CA and C{lacks}")
     kept_chains = list(dict.fromkeys(residues.chain[keep].tolist()))
     mask = residues.atom_mask[keep]
     report = ReadReport(

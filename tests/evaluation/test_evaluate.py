@@ -1,6 +1,7 @@
 """`python -m app evaluate`: from a folder to its three files, whatever lies in the folder."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from app.__main__ import cli
 from app.errors import UserError
 from app.evaluation import columns, evaluate, measured
+from app.evaluation.cache import FILE, Cache
 from app.evaluation.found import find_designs
 from app.evaluation.run import evaluate as run
 from app.evaluation.self_consistency import COLUMNS
@@ -157,6 +159,30 @@ def test_what_was_measured_is_not_measured_again(folder, monkeypatch):
     monkeypatch.setattr("app.evaluation.design.VERSION", 10**6)
     run(folder, settings(reference=folder))
     assert len(performed) == 4, "another version of a measure is another measure"
+
+
+def test_names_that_are_no_text(tmp_path):
+    """A file system holds bytes; a table holds text."""
+    name = os.fsdecode(b"odd\xff.pdb")
+    try:
+        write(tmp_path / name, helix())
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (row,) = run(tmp_path, ONE_PROCESS).rows
+    assert row["id"] == "odd\\udcff" and row["error"] == ""
+    assert list(table(tmp_path).index) == ["odd\\udcff"]
+    assert json.loads((tmp_path / "evaluation/summary.json").read_text())["metrics"]["helix"]["n"] == 1
+
+
+def test_a_cache_of_something_else_is_measured_anew(folder):
+    run(folder, ONE_PROCESS)
+    path = folder / "evaluation" / FILE
+    keys = [json.loads(line[65:])[0] for line in path.read_text().splitlines() if '["design/' in line]
+    path.unlink()
+    with Cache(path.parent) as cache:
+        for key, value in zip(keys, (None, [], {"columns": {}}, {"columns": {"helix": 9}}), strict=True):
+            cache.put(key, value)
+    assert all(row["error"] == "" and row["helix"] <= 1 for row in run(folder, ONE_PROCESS).rows)
 
 
 def test_a_defect_in_one_design_stops_no_other(folder, monkeypatch):

@@ -3,8 +3,9 @@
 import pytest
 
 from app.errors import UserError
-from app.evaluation import foldseek
-from tests.evaluation.made_designs import demo
+from app.evaluation import evaluate, foldseek
+from app.evaluation.settings import EvaluationSettings
+from tests.evaluation.made_designs import demo, write_demo
 
 STAND_IN = """#!/bin/sh
 echo "$@" >> "$(dirname "$0")/asked"
@@ -58,6 +59,30 @@ def test_novelty(stand_in, tmp_path):
     found, told = foldseek.novelty(DESIGNS, tmp_path)
     assert found == {"--odd name": (0.71, "2xyz_B"), "b": (0.3, "1abc_A"), "c": (0.0, "")}
     assert "query,target,qtmscore" in told["command"] and str(tmp_path) in told["command"]
+
+
+def test_an_evaluation_uses_it_and_does_without_it_where_it_fails(stand_in, tmp_path):
+    for index in range(3):
+        write_demo(tmp_path / f"designs/{index}.pdb", index)
+    settings = EvaluationSettings(workers=1, resamples=100, novelty=tmp_path / "designs")
+    said = []
+
+    def of_set():
+        return evaluate(tmp_path / "designs", settings, say=said.append).summary["set"]
+
+    stand_in(r"d0\td0\nd0\td1\nd2\td2\n", hits=r"d0\tx\t0.4\n")
+    found = of_set()
+    assert found["diversity"]["clusters"] == 2 and found["diversity"]["tool"]["version"] == "10.abc"
+    assert found["novelty"]["new_folds"] == 1 and "easy-search" in found["novelty"]["tool"]["command"]
+    assert not said
+    (tmp_path / "bin/foldseek").write_text("#!/bin/sh\n[ $1 = version ] && echo 10.abc || exit 1\n")
+    found = of_set()
+    assert found["diversity"]["tool"]["name"] == found["novelty"]["tool"]["name"] == "trunkline"
+    assert found["novelty"]["new_folds"] == 0
+    assert [line.rpartition("; ")[2] for line in said] == [
+        "clusters are found without it",
+        "novelty is found without it",
+    ]
 
 
 @pytest.mark.parametrize(
