@@ -11,9 +11,11 @@ from app.cli.data import data_app  # noqa: E402
 from app.cli.demo import demo  # noqa: E402
 from app.cli.doctor import doctor  # noqa: E402
 from app.cli.estimate import estimate  # noqa: E402
+from app.cli.evaluate import evaluate  # noqa: E402
 from app.cli.many import ManyValues  # noqa: E402
 from app.cli.recipes import recipes_app  # noqa: E402
 from app.cli.replay import replay  # noqa: E402
+from app.cli.report import report_app  # noqa: E402
 from app.config.entry import run  # noqa: E402
 
 cli = typer.Typer(
@@ -24,8 +26,10 @@ cli = typer.Typer(
 )
 cli.add_typer(data_app, name="data")
 cli.add_typer(recipes_app, name="recipes")
+cli.add_typer(report_app, name="report")
 cli.command()(demo)
 cli.command()(estimate)
+cli.command()(evaluate)
 cli.command()(replay)
 cli.command(cls=ManyValues)(bench)
 cli.command(cls=ManyValues)(doctor)

@@ -62,7 +62,32 @@ def memory_of(device: str) -> int | None:
         return there
 
 
+def memory_left(device: torch.device) -> int:
+    """Bytes of a device's memory that this process could still have: what is free, and what torch keeps in store."""
+    if device.type == NVIDIA:
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type == MPS:
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    there = memory_of(CPU)
+    try:  # of a container; files that are cached and not in use make way
+        cached = _value(_CONTAINER.with_name("memory.stat"), "inactive_file ")
+        there -= int(_CONTAINER.with_name("memory.current").read_text()) - cached
+    except (OSError, ValueError):
+        pass
+    try:
+        return min(there, 1024 * _value(_SYSTEM, "MemAvailable:"))
+    except (OSError, ValueError):  # not Linux; nothing tells
+        return there // 2
+
+
+def _value(file: Path, name: str) -> int:
+    (value,) = [line.split()[1] for line in file.read_text().splitlines() if line.startswith(name)]
+    return int(value)
+
+
 _CONTAINER = Path("/sys/fs/cgroup/memory.max")
+_SYSTEM = Path("/proc/meminfo")
 
 _standing_in: str | None = None
 

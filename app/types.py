@@ -36,10 +36,11 @@ class Protein:
     atom37: np.ndarray  # [N, 37, 3] float32, angstrom, 0 where the atom is absent
     atom_mask: np.ndarray  # [N, 37] bool
     aatype: np.ndarray  # [N] int64, 0..20
-    res_idx: np.ndarray  # [N] int64, the file's numbering; strictly increasing within a chain, gaps kept
+    res_idx: np.ndarray  # [N] int64, the file's numbering, made to strictly increase within a chain; gaps kept
     chain_idx: np.ndarray  # [N] int64, 1, 2, ... in order of appearance
     chain_ids: tuple[str, ...]  # chain_ids[k - 1] is the file's name of chain k
     b_factors: np.ndarray  # [N] float32, that of CA
+    residue_ids: np.ndarray | None = None  # [N] str, the file's number and insertion code ("52", "52A"); None: res_idx
 
     def __len__(self) -> int:
         return len(self.aatype)

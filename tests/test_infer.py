@@ -63,7 +63,7 @@ def test_unconditional(run, checkpoint, tmp_path, capsys):
     assert manifest["seed"] == 1
     assert manifest["settings"]["sampler"]["token_noise"] == 7.0
     for design in manifest["designs"]:
-        protein = read_structure(tmp_path / "out" / design["files"][0])
+        protein = read_structure(tmp_path / "out" / next(iter(design["files"])))
         assert to_sequence(protein.aatype) == design["sequence"]
     said = capsys.readouterr().out
     assert "sampler euler on cpu" in said
@@ -118,16 +118,16 @@ def test_a_kernel_that_cannot_serve_a_design_is_one_line(run, monkeypatch, tmp_p
 
 
 def test_a_failed_design_is_exit_status_1(run, monkeypatch):
-    from app.sampling import results
+    from app.sampling import outputs
 
-    written = results.write_pdb
+    written = outputs.write_pdb
 
     def write(path, *arguments, **more):
         if path.name == "len9_1.pdb":
             raise OSError(28, "No space left on device")
         written(path, *arguments, **more)
 
-    monkeypatch.setattr(results, "write_pdb", write)
+    monkeypatch.setattr(outputs, "write_pdb", write)
     status, manifest = run("lengths=[9]", "samples_per_length=3")
     assert status == 1
     assert (manifest["requested"], manifest["done"], manifest["failed"]) == (3, 2, 1)
@@ -143,12 +143,49 @@ def test_paths_may_hold_anything(run, checkpoint, tmp_path):
         "task=inverse_folding", f"input={odd / 'x y=1,[2].pdb'}", ckpt=odd / "epoch=1, step=2.ckpt", out="o, =[ut]"
     )
     assert status == 0
-    assert manifest["designs"][0]["files"] == ["structures/x_y_1_2__A_0.pdb"]
+    assert next(iter(manifest["designs"][0]["files"])) == "structures/x_y_1_2__A_0.pdb"
+
+
+def test_the_temperature_of_the_tokens(run, tmp_path, capsys):
+    _, manifest = run("lengths=[9]", "temperature=0.7")
+    assert manifest["settings"]["sampler"]["token_temperature"] == 0.7
+    assert "  sampler.token_temperature: 0.1 -> 0.7" in capsys.readouterr().out.splitlines()
+    path = write_structure(tmp_path / "x.pdb", 30)
+    _, hot = run(
+        "task=inverse_folding", f"input={path}", "temperature=50", "samples=3", "sampler.token_noise=0", out="hot"
+    )
+    assert len({design["sequence"] for design in hot["designs"]}) == 3
+    assert max(len(set(design["sequence"])) for design in hot["designs"]) > 8  # nearly uniform over twenty
+
+
+def test_partial_design_of_a_checkpoint_that_was_not_trained_for_it(run, tmp_path, capsys):
+    path = write_structure(tmp_path / "x.pdb", 9, 7)
+    status, manifest = run("task=partial", f"input={path}", "fix=[A2-4,B]", "what=both", "samples=2")
+    assert status == 0
+    warnings = manifest["warnings"]
+    assert [warning.partition(" was not trained for ")[2].partition(":")[0] for warning in warnings] == [
+        "task=partial what=both",
+        "several chains",
+    ]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "partial what=both with sampler euler on cpu in float32"
+    assert all(f"warning: {warning}" in said for warning in warnings)
+    assert [design["fixed"] for design in manifest["designs"]] == [{"A": ["2-4"], "B": ["1-4", "6-8"]}] * 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["lengths=[60+0]"], "lengths: 60+0 is outside the model's limits"),
+        (["lengths=[9]", "temperature=0"], "temperature=0: wanted greater than or equal to 0.001"),
+        (["task=forward_folding", "input=x", "temperature=1"], "temperature has no effect with task=forward_folding"),
+        (["lengths=[9]", "temperature=1", "sampler.token_temperature=1"], "are the same setting: give one of them"),
+        (["task=partial", "input=x"], "fix is missing"),
+        (["task=partial", "input=none.pdb", "fix=[A]"], "input=none.pdb: no such file or folder"),
+        (
+            ["task=partial", "input=x", "fix=[A]", "what=sequence", "sampler.half_turn=exact"],
+            "partial what=sequence, where",
+        ),
         (["lengths=[0]"], "lengths: 0 is outside the model's limits"),
         (["lengths=[9999]"], "lengths: 9999 is outside the model's limits: give lengths of 1 to 2056"),
         ([], "lengths is missing"),
@@ -184,7 +221,7 @@ def test_bad_checkpoints_and_devices(run, checkpoint, tmp_path, monkeypatch):
 
 def test_another_run_is_not_written_over(run):
     run("lengths=[9]")
-    assert "holds another run" in refusal(run, "lengths=[9]")
+    assert "something else: seed: 0 -> 1: type" in refusal(run, "lengths=[9]", "seed=1")
 
 
 def test_from_the_shell(checkpoint, tmp_path):
@@ -233,7 +270,7 @@ def test_real_structures(run, shared, tmp_path, task):
         for chain in ENTRIES[name]:
             design = found[f"{chain}_0"]
             own = native.chain_idx == 1 + native.chain_ids.index(chain[-1])
-            protein = read_structure(tmp_path / "folder" / design["files"][0])
+            protein = read_structure(tmp_path / "folder" / next(iter(design["files"])))
             assert to_sequence(protein.aatype) == design["sequence"]
             assert protein.res_idx.tolist() == native.res_idx[own].tolist()
             if task == "forward_folding":
@@ -263,7 +300,7 @@ def test_multiflows_checkpoint_does_not_mind_the_batch_size(run, shared, tmp_pat
         status, manifest = run(*arguments, ckpt=shared / "legacy_multiflow/last.ckpt", out=f"by{size}")
         assert status == 0
         made[size] = [
-            (design["sequence"], read_structure(tmp_path / f"by{size}" / design["files"][0]).atom37)
+            (design["sequence"], read_structure(tmp_path / f"by{size}" / next(iter(design["files"]))).atom37)
             for design in manifest["designs"]
         ]
     for size in (3, 8):

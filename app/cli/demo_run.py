@@ -53,6 +53,7 @@ def run_demo(out: Path, steps: int) -> None:
     _run(
         *("infer.py", f"ckpt={checkpoint}", "task=unconditional", "lengths=[60,80]", "samples_per_length=2"),
         *("sampler.token_temperature=1", f"steps={SAMPLING_STEPS}", f"seed={SEED}", "device=cpu", f"out={designs}"),
+        "trajectories=true",
     )
 
     losses = _losses(run_folder / "metrics.csv")
@@ -66,7 +67,12 @@ def run_demo(out: Path, steps: int) -> None:
         "held_out_chains": len(held_out),
         **scores,
         "seconds": round(time.monotonic() - began, 1),
-        "files": {"checkpoint": str(checkpoint), "metrics": str(run_folder / "metrics.csv"), "designs": str(designs)},
+        "files": {
+            "checkpoint": str(checkpoint),
+            "metrics": str(run_folder / "metrics.csv"),
+            "designs": str(designs),
+            "page": str(designs / "report.html"),
+        },
     }
     with replacing(out / "demo.json") as aside:
         aside.write_text(json.dumps(report, indent=2) + "\n")

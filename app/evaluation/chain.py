@@ -1,5 +1,6 @@
-"""Is it a chain: distances between neighbouring CA atoms."""
+"""Is it a chain: distances between neighbouring CA atoms, breaks and gaps."""
 
+import torch
 from torch import Tensor
 
 from app.chem.backbone import CA_CA_TRANS
@@ -7,6 +8,22 @@ from app.chem.backbone import CA_CA_TRANS
 CA_CA_TOLERANCE = 0.4
 """Angstrom either side of 3.80. Trans peptide bonds in crystal structures lie within 0.1; a chain that is this far out
 is still one that refinement can close, one beyond is broken or clashing."""
+
+PEPTIDE_BOND = 2.0
+"""C and the next N within this distance are bonded, angstrom; an ideal bond is 1.33."""
+
+
+def linked(backbone: Tensor, chain_idx: Tensor) -> Tensor:
+    """[N] bool: the next residue is of the same chain and bonded to this one. backbone: [N, 3, 3], N, CA and C in
+    angstrom; chain_idx: [N]."""
+    near = (backbone[:-1, 2] - backbone[1:, 0]).norm(dim=-1) < PEPTIDE_BOND
+    return torch.cat([near & (chain_idx[1:] == chain_idx[:-1]), near.new_zeros(1)])[: len(backbone)]
+
+
+def adjacent(chain_idx: Tensor, res_idx: Tensor) -> Tensor:
+    """[N] bool: the next residue is of the same chain and has the next number, so that it should be bonded."""
+    follows = (chain_idx[1:] == chain_idx[:-1]) & (res_idx[1:] == res_idx[:-1] + 1)
+    return torch.cat([follows, follows.new_zeros(1)])[: len(chain_idx)]
 
 
 def ca_ca_validity(ca: Tensor, bond: Tensor, tolerance: float = CA_CA_TOLERANCE) -> Tensor:

@@ -11,6 +11,8 @@ RADII = {atoms.N: 1.55, atoms.CA: 1.70, atoms.C: 1.70, atoms.CB: 1.70, atoms.O: 
 OVERLAP = 0.9
 """Angstrom that spheres may share. Hydrogen bonds and tight turns of good crystal structures take up to 0.6."""
 
+_ROWS = 256  # atoms that are compared with others at once: memory and time do not grow with the square of the length
+
 
 def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OVERLAP) -> Tensor:
     """Pairs of backbone atoms (CB among them) that overlap, for each 100 residues, [...].
@@ -22,15 +24,29 @@ def clashes(atom37: Tensor, mask: Tensor, chain_idx: Tensor, overlap: float = OV
     """
     slots = list(RADII)
     points = atom37[..., slots, :]
-    there = (points != 0).any(-1) & mask.bool()[..., None]
+    there = (points != 0).any(-1) & points.isfinite().all(-1) & mask.bool()[..., None]
     radii = points.new_tensor(list(RADII.values())).expand(points.shape[:-1])
     points, there, radii = points.flatten(-3, -2), there.flatten(-2), radii.flatten(-2)  # [..., M, 3], [..., M]
 
     residue = torch.arange(mask.shape[-1], device=mask.device).repeat_interleave(len(slots))
     chain = chain_idx.repeat_interleave(len(slots), dim=-1)
-    neighbours = (residue[:, None] - residue).abs() < 2
-    neighbours = neighbours & (chain[..., :, None] == chain[..., None, :])
-    limit = radii[..., :, None] + radii[..., None, :] - overlap
-    within = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") < limit
-    pairs = within & ~neighbours & there[..., :, None] & there[..., None, :]
-    return 50 * pairs.sum((-1, -2)) / mask.sum(-1).clamp(min=1)  # each pair is there twice
+    pairs = sum(
+        _overlapping(points, radii, there, residue, chain, rows, overlap)
+        for rows in torch.arange(len(residue), device=mask.device).split(_ROWS)
+    )
+    return 50 * pairs / mask.sum(-1).clamp(min=1)  # each pair is there twice
+
+
+def _overlapping(points, radii, there, residue, chain, rows: Tensor, overlap: float) -> Tensor:
+    """[...] pairs of one of these atoms with any. Only those in the box around these are looked at."""
+    own, mine = points[..., rows, :], there[..., rows, None]
+    reach = 2 * max(RADII.values()) - overlap
+    low = torch.where(mine, own, torch.inf).amin(-2, keepdim=True) - reach
+    high = torch.where(mine, own, -torch.inf).amax(-2, keepdim=True) + reach
+    inside = there & ((points > low) & (points < high)).all(-1)
+    others = inside.reshape(-1, inside.shape[-1]).any(0).nonzero().flatten()
+    limit = radii[..., rows, None] + radii[..., None, others] - overlap
+    within = torch.cdist(own, points[..., others, :], compute_mode="donot_use_mm_for_euclid_dist") < limit
+    neighbours = (residue[rows, None] - residue[others]).abs() < 2
+    neighbours = neighbours & (chain[..., rows, None] == chain[..., None, others])
+    return (within & ~neighbours & mine & there[..., None, others]).sum((-1, -2))

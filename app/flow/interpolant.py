@@ -56,12 +56,14 @@ def _corrupt(
     trans_t = batch.trans_1
     if settings.corrupt_translations:
         gaussian = torch.randn(size, length, 3, generator=generator).to(device)
+        noise = translations.centred_noise(gaussian, batch.res_mask, settings.translation_noise)
         if settings.batch_transport:
-            noise = translations.pair_by_transport(
+            paired = translations.pair_by_transport(
                 gaussian * settings.translation_noise, batch.trans_1, batch.res_mask, inverse=settings.invert_transport
             )
-        else:
-            noise = translations.centred_noise(gaussian, batch.res_mask, settings.translation_noise)
+            # Pairing turns noise towards the data. A sampler cannot, and where residues are given the turn would tell.
+            given = (batch.res_mask.bool() & ~moves).any(-1)
+            noise = torch.where(given[:, None, None], noise, paired)
         trans_t = translations.interpolate(structure_t, noise, batch.trans_1)
     trans_t = torch.where(moves[..., None], trans_t, batch.trans_1) * batch.res_mask[..., None]
 

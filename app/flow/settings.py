@@ -5,6 +5,24 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class PartialSettings(BaseModel):
+    """Training for partial design: examples of which some residues are given, and only the others are noised."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    probability: float = Field(0.0, ge=0, le=1, description="share of the examples; 0: none")
+    scattered: float = Field(0.25, ge=0, le=1, description="of these, the share with single residues given at random")
+    segments: int = Field(3, ge=1, description="in the others, at most so many stretches of residues are given")
+    least: float = Field(0.1, ge=0, le=1, description="smallest share of an example's residues that is given")
+    most: float = Field(0.9, ge=0, le=1, description="largest share")
+
+    @model_validator(mode="after")
+    def _shares_in_order(self):
+        if self.most < self.least:
+            raise ValueError(f"most={self.most} is below least={self.least}")
+        return self
+
+
 class FlowSettings(BaseModel):
     """Multiflow's flow (Campbell et al. 2024, appendix); the quirks of the original are switches, off by default."""
 
@@ -25,6 +43,7 @@ class FlowSettings(BaseModel):
     tokens: Literal["masking", "uniform"] = Field("masking", description="what noise does to tokens")
     extra_mask_share: float = Field(0.0, ge=0, le=1, description="tokens masked besides, whatever their time")
     self_condition_share: float = Field(0.5, ge=0, le=1, description="training steps with self-conditioning")
+    partial: PartialSettings = PartialSettings()
 
     @model_validator(mode="after")
     def _shares_fit(self):

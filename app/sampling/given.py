@@ -1,7 +1,7 @@
-"""What folding tasks start from: chains of structure files, and sequences of FASTA files."""
+"""What tasks other than from noise start from: chains of structure files, and sequences of FASTA files."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from app.chem.residues import UNKNOWN
 from app.config.keys import one_line
 from app.data.features import features
 from app.errors import UserError
+from app.sampling.fix import fixed_residues
 from app.sampling.inputs import Task
+from app.sampling.layout import Layout
 from app.sampling.request import MAX_RESIDUES, Request
 from app.sampling.sequences import FASTA_SUFFIXES, is_fasta, read_fasta
+from app.structure.numbering import split_residue_ids
 from app.structure.parse import SUFFIXES, format_of, stem_of
 from app.structure.read import read_structure_with_report, split_chains
 from app.structure.write import CHAIN_LETTERS
@@ -25,6 +28,15 @@ from app.types import Frames, Protein
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 80
 _PDB_NUMBERS = (-999, 9999)  # residue numbers that a PDB file can hold
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a structure stays in partial design. N residues, on the CPU."""
+
+    fixed: Tensor  # [N] bool, residues of which everything is given
+    atom37: Tensor  # [N, 37, 3] float32, angstrom, where the file has them
+    atom_mask: Tensor  # [N, 37] bool
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,16 @@ class Given:
     res_idx: Tensor  # [N] int64, 1 at the start of each chain, gaps kept: what the model sees
     numbers: np.ndarray  # [N] int64, the file's: what is written
     chain_ids: tuple[str, ...]  # one letter each: what is written
+    ins_codes: np.ndarray | None = None  # [N] str, written beside the numbers; None: none
     frames: Frames | None = None  # [N], angstrom, centred; None where only a sequence is given
     centre: Tensor = field(default_factory=lambda: torch.zeros(3))  # of the CA in the file, angstrom
     notes: tuple[str, ...] = ()  # what was changed in reading
+    kept: Kept | None = None  # in partial design
+
+    @property
+    def layout(self) -> Layout:
+        codes = np.full(len(self), "") if self.ins_codes is None else self.ins_codes
+        return Layout(self.chain_idx, self.res_idx, self.numbers, codes, self.chain_ids)
 
     def __len__(self) -> int:
         return len(self.aatypes)
@@ -62,14 +81,18 @@ def read_given(
     track: wraps the files, to show progress. Raises UserError: no such path, a single file that cannot be used, a
     folder in which nothing can.
     """
-    path, chains = request.input, request.chains or "separate"
-    if chains == "together" and is_fasta(path) and path.is_file():
+    path = request.input
+    if request.chains == "together" and is_fasta(path) and path.is_file():
         raise UserError("chains=together has no effect on sequences, each is a chain of its own: leave it out")
+    if request.task is Task.PARTIAL and path.is_dir():
+        raise UserError(
+            f"input={path}: is a folder; task=partial takes one structure file, of which fix=... names residues"
+        )
     given: list[Given] = []
     skipped: list[Skipped] = []
-    for file in track(_files(path)):
+    for file in track(files_of(path)):
         try:
-            found = _read(file, request.task, chains)
+            found = _read(file, request)
         except Exception as error:  # whatever is wrong with one file of a folder, the others go on
             if path.is_file():
                 raise
@@ -87,8 +110,8 @@ def read_given(
     return _with_unique_names(given), skipped
 
 
-def _files(path: Path) -> list[Path]:
-    """The file, or all files of the folder and its subfolders, hidden ones left out."""
+def files_of(path: Path) -> list[Path]:
+    """The file, or all files of the folder and its subfolders, hidden ones left out. Raises UserError."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -100,29 +123,39 @@ def _files(path: Path) -> list[Path]:
     )
 
 
-def _read(file: Path, task: Task, chains: str) -> list[Given]:
+def _read(file: Path, request: Request) -> list[Given]:
+    task = request.task
     if is_fasta(file):
-        if task.gives_frames:
+        if task.needs_structure:
             raise UserError(f"{file}: holds sequences; task={task.value} needs a structure file ({SUFFIXES})")
         return list(_from_fasta(file))
     if format_of(file) is None:
-        also = "" if task.gives_frames else f" and sequences ({', '.join(FASTA_SUFFIXES)})"
+        also = "" if task.needs_structure else f" and sequences ({', '.join(FASTA_SUFFIXES)})"
         raise UserError(f"{file}: unknown by its suffix; read are structures ({SUFFIXES}){also}, each also with .gz")
     protein, report = read_structure_with_report(file)
-    proteins = split_chains(protein) if chains == "separate" else [protein]
-    return [from_protein(one, _source(file, one, chains), tuple(report.notes())) for one in proteins]
+    notes = tuple(report.notes())
+    if task is Task.PARTIAL:
+        return [_partial(protein, file, request.fix, notes)]
+    if request.chains == "together":
+        return [from_protein(protein, str(file), notes)]
+    return [from_protein(one, f"{file} chain {one.chain_ids[0]}", notes) for one in split_chains(protein)]
 
 
-def _source(file: Path, protein: Protein, chains: str) -> str:
-    return f"{file} chain {protein.chain_ids[0]}" if chains == "separate" else str(file)
+def _partial(protein: Protein, file: Path, fix: Sequence[str], notes: tuple[str, ...]) -> Given:
+    fixed, of_fix = fixed_residues(fix, protein, file)
+    kept = Kept(*(torch.from_numpy(values) for values in (fixed, protein.atom37, protein.atom_mask)))
+    return replace(from_protein(protein, str(file), (*notes, *of_fix)), kept=kept)
 
 
 def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> Given:
     """A protein with its features. Numbers and chain names that a PDB file cannot hold are replaced and noted."""
     tensors = features(protein)
-    numbers, chain_ids = protein.res_idx, protein.chain_ids
+    numbers, ins_codes, chain_ids = protein.res_idx, None, protein.chain_ids
+    if protein.residue_ids is not None:
+        numbers, ins_codes = split_residue_ids(protein.residue_ids.tolist())
     low, high = _PDB_NUMBERS
     if numbers.min() < low or numbers.max() > high:
+        ins_codes = None
         numbers = tensors["res_idx"].numpy() if tensors["res_idx"].max() <= high else np.arange(1, len(protein) + 1)
         notes += ("residue numbers do not fit the PDB format: counted from 1 in what is written",)
     if any(len(name) != 1 for name in chain_ids):
@@ -137,6 +170,7 @@ def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> 
         res_idx=tensors["res_idx"],
         numbers=numbers,
         chain_ids=chain_ids,
+        ins_codes=ins_codes,
         frames=Frames(tensors["rotmats_1"], tensors["trans_1"]),
         centre=torch.from_numpy(protein.atom37[:, atoms.CA].mean(0, dtype=np.float64).astype(np.float32)),
         notes=notes,

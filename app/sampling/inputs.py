@@ -23,6 +23,7 @@ class Task(Enum):
     UNCONDITIONAL = "unconditional"  # nothing is given
     FORWARD_FOLDING = "forward_folding"  # the sequence is given
     INVERSE_FOLDING = "inverse_folding"  # the structure is given
+    PARTIAL = "partial"  # of some residues everything is given
 
     @property
     def gives_tokens(self) -> bool:
@@ -33,8 +34,15 @@ class Task(Enum):
         return self is Task.INVERSE_FOLDING
 
     @property
+    def needs_structure(self) -> bool:
+        """Whether a sequence alone does not do."""
+        return self in (Task.INVERSE_FOLDING, Task.PARTIAL)
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Names of the tensors that a caller has to give."""
+        if self is Task.PARTIAL:
+            return ("aatypes_1", "trans_1", "rotmats_1", "diffuse_mask")
         return ("aatypes_1",) * self.gives_tokens + ("trans_1", "rotmats_1") * self.gives_frames
 
 
@@ -149,12 +157,12 @@ def sampler_of(name: str | SamplerSettings) -> SamplerSettings:
     return SAMPLERS[name]
 
 
-def refuse_without_head(task: Task) -> None:
-    """Raises UserError for a task that a model without a sequence head cannot do."""
+def refuse_without_head(task: Task, told: str | None = None) -> None:
+    """Raises UserError for a task that a model without a sequence head cannot do. told: how the user put it."""
     if task.gives_frames:
         raise UserError(
-            f"task={task.value}: the model has no sequence head (model/head=none), so it designs no sequence: use one"
-            " that has, or another task"
+            f"{told or f'task={task.value}'}: the model has no sequence head (model/head=none), so it designs no"
+            " sequence: use one that has, or another task"
         )
 
 

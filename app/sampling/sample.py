@@ -1,4 +1,5 @@
-"""The sampling loop (Campbell et al. 2024, algorithm 1), for all tasks: co-design, forward folding, inverse folding."""
+"""The sampling loop (Campbell et al. 2024, algorithm 1), for all tasks: co-design, forward folding, inverse
+folding, partial design."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from app.devices import seeded
 from app.errors import UserError
+from app.sampling.certainty import certainty
 from app.sampling.graph import Replayed
 from app.sampling.inputs import Start, Task, prepare, sampler_of, task_of
 from app.sampling.prepared import Prepared, prepared
@@ -76,30 +78,39 @@ def _run(step: Step, rows: Tensor, keep_path: bool, on_step: Callable[[int], Non
     model, start, steps = step.model, step.start, len(rows)
     draws = start.draws.uniform_ahead(steps - 1, *step.draws, ahead=1 if model.draws_in_inference else None)
     path, clean = Recorder(keep_path, steps + 1), Recorder(keep_path, steps)
+
+    def sure_of(sequence: Tensor) -> Tensor:
+        return certainty(sequence, point.logits_sc, start)
+
     advance = Replayed(step, model.on_capture) if model.cuda_graph else step
 
     point = step.begin()
-    path.add(*point[:3])
+    path.add(*point[:3], sure_of(point.tokens))
     for call in range(steps - 1):
         before = point.tokens.clone()  # a replay writes over its point
         with _own_numbers(model, start):
             uniform = next(draws) if model.has_sequence_head else None
             estimate, point = advance(point, rows[call], uniform)
-        clean.add(*estimate)
-        path.add(*point[:3])
+        if keep_path:
+            clean.add(*estimate, sure_of(estimate.tokens))
+            path.add(*point[:3], sure_of(point.tokens))
         if on_step is not None:
             on_step(call + 1)
     # The last call is a step of which the estimate alone counts.
     aatypes = point.tokens.clone()
     row, seen = (rows[-2], before) if step.sampler.stale_final_call else (rows[-1], aatypes)
     with _own_numbers(model, start):
-        estimate, _ = advance(point._replace(tokens=seen), row, uniform)
+        estimate, point = advance(point._replace(tokens=seen), row, uniform)
     designs = step.designs(estimate, aatypes)
-    clean.add(*designs)
-    path.add(*designs)
+    clean.add(*designs, sure_of(designs.tokens))
+    path.add(*designs, sure_of(designs.tokens))
     if on_step is not None:
         on_step(steps)
-    return Trajectory(*path.stacked(), *clean.stacked(), start.peptide_bond.cpu(), start.res_mask.cpu())
+    *path_points, path_certainty = path.stacked()
+    *clean_points, clean_certainty = clean.stacked()
+    return Trajectory(
+        *path_points, *clean_points, path_certainty, clean_certainty, start.peptide_bond.cpu(), start.res_mask.cpu()
+    )
 
 
 def _own_numbers(model: Prepared, start: Start) -> AbstractContextManager:

@@ -1,7 +1,7 @@
 """What a sampling run leaves behind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -26,6 +26,8 @@ class Trajectory:
     clean_trans: Tensor  # [B, T, N, 3] angstrom
     clean_rotmats: Tensor  # [B, T, N, 3, 3]
     clean_aatypes: Tensor  # [B, T, N] int64
+    path_certainty: Tensor  # [B, T + 1, N] float in [0, 1], see `app.sampling.certainty`
+    clean_certainty: Tensor  # [B, T, N] float in [0, 1]
     peptide_bond: Tensor  # [B, N] bool, the next residue is bonded to this one
     res_mask: Tensor  # [B, N] float
 
@@ -49,13 +51,22 @@ class Trajectory:
         """[B, N] int64: the designed sequences."""
         return self.path_aatypes[:, -1]
 
+    @property
+    def final_certainty(self) -> Tensor:
+        """[B, N] float in [0, 1]: of each token of the designs."""
+        return self.path_certainty[:, -1]
+
+    def one(self, index: int) -> "Trajectory":
+        """That of one design of the batch, B = 1."""
+        return Trajectory(*(getattr(self, each.name)[index : index + 1] for each in fields(self)))
+
     def _atoms(self, trans: Tensor, rotmats: Tensor) -> Tensor:
         bond = self.peptide_bond[:, None].expand(trans.shape[:3])
         return to_atom37(Frames(rotmats, trans), bond) * self.res_mask[:, None, :, None, None]
 
 
 class Recorder:
-    """Collects points (trans, rotmats, tokens), all of them or only the latest.
+    """Collects points (trans, rotmats, tokens, certainty), all of them or only the latest.
 
     All of them go to the host as they come, into memory taken at the start: what the device holds does not grow with
     the way, and on an NVIDIA GPU nobody waits for the copies.
@@ -67,8 +78,8 @@ class Recorder:
         self.latest: Sequence[Tensor] = ()
         self.buffers: list[Tensor] = []
 
-    def add(self, trans: Tensor, rotmats: Tensor, tokens: Tensor) -> None:
-        self.latest = trans, rotmats, tokens
+    def add(self, trans: Tensor, rotmats: Tensor, tokens: Tensor, certainty: Tensor) -> None:
+        self.latest = trans, rotmats, tokens, certainty
         if not self.keep:
             return
         if not self.buffers:
@@ -78,7 +89,7 @@ class Recorder:
         self.count += 1
 
     def stacked(self) -> list[Tensor]:
-        """trans [B, T, N, 3], rotmats [B, T, N, 3, 3], tokens [B, T, N], on the CPU."""
+        """trans [B, T, N, 3], rotmats [B, T, N, 3, 3], tokens and certainty [B, T, N], on the CPU."""
         if not self.keep:
             return [tensor.cpu()[:, None] for tensor in self.latest]
         wait_for(self.latest[0].device)

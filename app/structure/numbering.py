@@ -1,6 +1,8 @@
 """Chains and residue numbers as files give them, made unambiguous."""
 
+import re
 import string
+from collections.abc import Iterable
 
 import biotite.structure as struc
 import numpy as np
@@ -49,3 +51,24 @@ def increasing(number: np.ndarray, chain: np.ndarray, counted: np.ndarray) -> np
         steps = np.diff(number[own])
         result[own[1:]] = number[own[0]] + np.cumsum(np.where(steps > 0, steps, 1))
     return result
+
+
+def residue_ids(number: np.ndarray, ins_code: np.ndarray, chain: np.ndarray, res_idx: np.ndarray) -> np.ndarray | None:
+    """The file's own names of residues, [R] str: number and insertion code, as in "52" and "52A".
+
+    None where they are no other than res_idx, where a chain has one twice, and where a code is no letter.
+    """
+    ids = np.char.add(number.astype(str), np.char.strip(ins_code.astype(str)))
+    if (ids == res_idx.astype(str)).all():
+        return None
+    unique = len(set(zip(chain.tolist(), ids.tolist(), strict=True))) == len(ids)
+    return ids if unique and all(_RESIDUE_ID.fullmatch(name) for name in ids.tolist()) else None
+
+
+def split_residue_ids(ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers [R] int64 and insertion codes [R] str, "" for none, of `residue_ids`: "52A" is 52 and "A"."""
+    numbers, codes = zip(*(_RESIDUE_ID.fullmatch(name).groups() for name in ids), strict=True)
+    return np.array(numbers, dtype=np.int64), np.array(codes)
+
+
+_RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")

@@ -65,10 +65,10 @@ class ReadReport:
 def read_structure(path: str | os.PathLike, model: int = 1) -> Protein:
     """All protein chains of a .pdb, .ent, .cif or .mmcif file, plain or gzipped.
 
-    Chains and residues carry the author's names and numbers (mmCIF: the label ones where those are absent); model is a
-    position in the file, 1 = first. Waters, ligands, nucleic acids and hydrogens are left out, and residues without
-    usable N, CA and C. Atoms of zero occupancy are kept: models made by programs often have no other. No coordinate
-    that comes out is NaN or infinite.
+    Chains and residues carry the author's names and numbers (mmCIF: the label ones where those are absent), numbers in
+    two forms: as they are, and made to increase where they do not; model is a position in the file, 1 = first. Waters,
+    ligands, nucleic acids and hydrogens are left out, and residues without usable N, CA and C. Atoms of zero occupancy
+    are kept: models made by programs often have no other. No coordinate that comes out is NaN or infinite.
 
     Raises UserError: file missing, unreadable, empty, truncated or of unknown suffix; no protein chain, no usable
     residue.
@@ -93,9 +93,9 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
     complete, finite, planar = residues.has_backbone(), residues.backbone_is_finite(), residues.backbone_gives_frame()
     keep = protein & finite & planar
     if not keep.any():
-        raise UserError(
-            f"{path}: none of its {protein.sum()} protein residues has N, CA and C; a CA trace cannot be used"
-        )
+        written = bool((protein & complete).any())
+        lacks = " at finite places apart from each other" if written else "; a CA trace cannot be used"
+        raise UserError(f"{path}: none of its {protein.sum()} protein residues has N, CA and C{lacks}")
     kept_chains = list(dict.fromkeys(residues.chain[keep].tolist()))
     mask = residues.atom_mask[keep]
     report = ReadReport(
@@ -118,6 +118,9 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
         chain_idx=np.array([kept_chains.index(chain) + 1 for chain in residues.chain[keep].tolist()]),
         chain_ids=numbering.unique_names([residues.chain_name[chain] for chain in kept_chains]),
         b_factors=residues.ca_b_factor[keep].astype(np.float32),
+        residue_ids=numbering.residue_ids(
+            residues.number[keep], residues.ins_code[keep], residues.chain[keep], res_idx[keep]
+        ),
     )
     return read, report
 
@@ -137,6 +140,7 @@ def split_chains(protein: Protein) -> list[Protein]:
                 chain_idx=np.ones(int(own.sum()), dtype=np.int64),
                 chain_ids=(chain_id,),
                 b_factors=protein.b_factors[own],
+                residue_ids=None if protein.residue_ids is None else protein.residue_ids[own],
             )
         )
     return chains
@@ -151,6 +155,7 @@ class _Residues:
         first = np.unique(np.where(conformer, atom_residue, len(atoms)), return_index=True)[1][: len(self.alternate)]
         self.name = atoms.res_name[first]
         self.number = atoms.res_id[first].astype(np.int64)
+        self.ins_code = atoms.ins_code[first]
         self.chain = chain[first]
         self.hetero = atoms.hetero[first]
         self.seq_pos = atoms.seq_pos[first]

@@ -1,7 +1,8 @@
-"""Structures and sequences to files: PDB with one or many models, FASTA. Files appear whole or not at all."""
+"""Structures and sequences to files: PDB with one or many models, mmCIF, FASTA. Files appear whole or not at all."""
 
 import io
 import os
+import re
 import string
 import warnings
 from collections.abc import Iterable, Sequence
@@ -10,41 +11,42 @@ import biotite.structure as struc
 import numpy as np
 from biotite.sequence.io.fasta import FastaFile
 from biotite.structure.io.pdb import PDBFile
+from biotite.structure.io.pdbx import CIFFile, set_structure
 
-from app.chem import atoms
-from app.chem.residues import AATYPES_WITH_X, ONE_TO_THREE
 from app.errors import UserError
+from app.structure.atom_array import atom_arrays
 from app.structure.atomic import replacing
+from app.structure.numbering import split_residue_ids
+from app.structure.parse import stem_of
 from app.types import Protein
 
 CHAIN_LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
-_GLYCINE = AATYPES_WITH_X.index("G")
-_RESIDUE_NAMES = np.array([ONE_TO_THREE[letter] for letter in AATYPES_WITH_X])
-_ATOM_NAMES = np.array(atoms.ATOM37)
-_ELEMENTS = np.array([name[0] for name in atoms.ATOM37])
-_FILE_ORDER = np.array([atoms.N, atoms.CA, atoms.C, atoms.O, atoms.CB, *range(5, atoms.NUM_ATOM37)])
-
 _COORDINATE_RANGE = (-999.999, 9999.999)  # what "%8.3f" can hold
 _RESIDUE_RANGE = (-999, 9999)  # what "%4d" can hold
 _B_FACTOR_RANGE = (-99.99, 999.99)  # what "%6.2f" can hold
+_DIGITS = {"coord": 3, "b_factor": 2}  # of PDB files, so that mmCIF files say the same
 
 
 def to_pdb(protein: Protein, path: str | os.PathLike) -> None:
-    """Write a protein with its own chain names where the format can hold them (one character each).
+    """Write a protein with its own residue numbers, and its own chain names where all have one letter.
 
     Raises: as `write_pdb`.
     """
     names = protein.chain_ids if all(len(name) == 1 for name in protein.chain_ids) else None
+    numbers, codes = protein.res_idx, None
+    if protein.residue_ids is not None:
+        numbers, codes = split_residue_ids(protein.residue_ids)
     write_pdb(
         path,
         protein.atom37,
         protein.aatype,
         protein.chain_idx,
-        protein.res_idx,
+        numbers,
         b_factors=protein.b_factors,
         atom_mask=protein.atom_mask,
         chain_ids=names,
+        ins_codes=codes,
     )
 
 
@@ -57,36 +59,56 @@ def write_pdb(
     b_factors=None,
     atom_mask=None,
     chain_ids: Sequence[str] | None = None,
+    ins_codes=None,
 ) -> None:
     """Write one structure, or a trajectory as a multi-model file (MODEL 1, 2, ...). Arrays or tensors on any device.
 
     atom37: [N, 37, 3] or [T, N, 37, 3], angstrom. aatype: [N] or [T, N]; each model gets its own residue names.
     chain_idx, res_idx: [N]. b_factors: [N] or [T, N], clipped to what the format holds. atom_mask: [N, 37] or
     [T, N, 37]; without it an atom at exactly (0, 0, 0) is absent, as in the model's output (a CA there is kept if its
-    residue has other atoms). Glycine never gets a CB. chain_ids[k - 1] names chain k; A, B, ... without it.
+    residue has other atoms). Glycine never gets a CB. chain_ids[k - 1] names chain k; A, B, ... without it. ins_codes:
+    [N] insertion codes, "" for none.
 
     Raises UserError, leaving no file: a coordinate that is not finite or too large for the PDB columns, a residue
     number outside -999..9999, more than 62 chains, no atom at all.
     """
-    atom37 = _array(atom37).astype(np.float32)
-    atom37 = atom37[None] if atom37.ndim == 3 else atom37
-    models, length = atom37.shape[:2]
-    if atom37.shape != (models, length, atoms.NUM_ATOM37, 3):
-        raise ValueError(f"atom37 must be [N, 37, 3] or [T, N, 37, 3], not {atom37.shape}")
-    aatype = np.broadcast_to(_array(aatype).astype(int), (models, length))
-    b_factors = np.broadcast_to(_b_factors(b_factors, length), (models, length))
-    present = _present(atom37, atom_mask) & ~_glycine_cb(aatype)
-    _check(path, atom37[present], _array(res_idx), present)
-
-    chain_names = _chain_names(path, _array(chain_idx).astype(int), chain_ids)
+    chain_ids = CHAIN_LETTERS if chain_ids is None else chain_ids
+    arrays = atom_arrays(path, atom37, aatype, chain_idx, res_idx, b_factors, atom_mask, chain_ids, ins_codes)
+    _refuse_beyond_columns(path, arrays)
     lines = []
-    for model in range(models):
-        model_lines = _model_lines(
-            atom37[model], present[model], aatype[model], chain_names, _array(res_idx).astype(int), b_factors[model]
-        )
-        lines += model_lines if models == 1 else [f"MODEL     {model + 1:4d}", *model_lines, "ENDMDL"]
+    for model, array in enumerate(arrays, start=1):
+        array.b_factor = array.b_factor.clip(*_B_FACTOR_RANGE)
+        own = _pdb_lines(array)
+        lines += own if len(arrays) == 1 else [f"MODEL     {model:4d}", *own, "ENDMDL"]
     with replacing(path) as aside:
         aside.write_text("\n".join([*lines, "END", ""]))
+
+
+def write_mmcif(
+    path: str | os.PathLike,
+    atom37,
+    aatype,
+    chain_idx,
+    res_idx,
+    b_factors=None,
+    atom_mask=None,
+    chain_ids: Sequence[str] | None = None,
+    ins_codes=None,
+) -> None:
+    """Write one structure as `write_pdb` does, to the same digits. Numbers and insertion codes are the author's; the
+    label numbers count each chain's residues from 1.
+
+    atom37: [N, 37, 3]. Raises UserError, leaving no file: a coordinate that is not finite, no atom at all.
+    """
+    chain_ids = CHAIN_LETTERS if chain_ids is None else chain_ids
+    arrays = atom_arrays(path, atom37, aatype, chain_idx, res_idx, b_factors, atom_mask, chain_ids, ins_codes)
+    (array,) = arrays
+    array.coord, array.b_factor = array.coord.round(_DIGITS["coord"]), array.b_factor.round(_DIGITS["b_factor"])
+    file = CIFFile()
+    set_structure(file, array, data_block=re.sub(r"[^A-Za-z0-9._-]", "_", stem_of(path)) or "design")
+    file.block["atom_site"]["label_seq_id"] = array.place
+    with replacing(path) as aside, aside.open("w") as text:
+        file.write(text)
 
 
 def write_fasta(path: str | os.PathLike, records: Iterable[tuple[str, str]]) -> None:
@@ -97,68 +119,23 @@ def write_fasta(path: str | os.PathLike, records: Iterable[tuple[str, str]]) -> 
         aside.write_text(text.getvalue())
 
 
-def _array(values) -> np.ndarray:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-
-
-def _b_factors(values, length: int) -> np.ndarray:
-    if values is None:
-        return np.zeros(length)
-    return np.nan_to_num(_array(values)).clip(*_B_FACTOR_RANGE)
-
-
-def _present(atom37: np.ndarray, atom_mask) -> np.ndarray:
-    if atom_mask is not None:
-        return np.broadcast_to(_array(atom_mask).astype(bool), atom37.shape[:-1])
-    present = (atom37 != 0).any(-1)
-    # centring can put a CA on the origin
-    present[..., atoms.CA] |= present.any(-1)
-    return present
-
-
-def _glycine_cb(aatype: np.ndarray) -> np.ndarray:
-    """[T, N, 37] bool, true at the CB slot of glycines."""
-    return (aatype == _GLYCINE)[..., None] & (np.arange(atoms.NUM_ATOM37) == atoms.CB)
-
-
-def _check(path, coordinates: np.ndarray, res_idx: np.ndarray, present: np.ndarray) -> None:
-    if not present.any():
-        raise UserError(f"{path}: there is no atom to write")
+def _refuse_beyond_columns(path, arrays: Sequence[struc.AtomArray]) -> None:
+    coordinates, numbers = (np.concatenate([getattr(array, name) for array in arrays]) for name in ("coord", "res_id"))
     low, high = _COORDINATE_RANGE
-    if not np.isfinite(coordinates).all():
-        raise UserError(f"{path}: the structure has coordinates that are not finite, so it was not written")
     if coordinates.min() < low or coordinates.max() > high:
         raise UserError(
             f"{path}: coordinates from {coordinates.min():.0f} to {coordinates.max():.0f} angstrom do not fit the PDB "
             f"format ({low:.0f} to {high:.0f}); centre the structure"
         )
     low, high = _RESIDUE_RANGE
-    if res_idx.min() < low or res_idx.max() > high:
+    if numbers.min() < low or numbers.max() > high:
         raise UserError(
-            f"{path}: residue numbers {res_idx.min()} to {res_idx.max()} do not fit the PDB format ({low} to {high}); "
+            f"{path}: residue numbers {numbers.min()} to {numbers.max()} do not fit the PDB format ({low} to {high}); "
             "renumber the residues"
         )
 
 
-def _chain_names(path, chain_idx: np.ndarray, chain_ids: Sequence[str] | None) -> np.ndarray:
-    names = CHAIN_LETTERS if chain_ids is None else chain_ids
-    if chain_idx.min() < 1 or chain_idx.max() > len(names):
-        raise UserError(f"{path}: chain indices must lie in 1..{len(names)} to get a one-letter chain name")
-    return np.array(list(names))[chain_idx - 1]
-
-
-def _model_lines(atom37, present, aatype, chain_names, res_idx, b_factors) -> list[str]:
-    present = present[:, _FILE_ORDER]
-    residue, column = np.nonzero(present)
-    slot = _FILE_ORDER[column]
-    array = struc.AtomArray(len(residue))
-    array.coord = atom37[residue, slot]
-    array.chain_id = chain_names[residue]
-    array.res_id = res_idx[residue]
-    array.res_name = _RESIDUE_NAMES[aatype[residue]]
-    array.atom_name = _ATOM_NAMES[slot]
-    array.element = _ELEMENTS[slot]
-    array.set_annotation("b_factor", b_factors[residue])
+def _pdb_lines(array: struc.AtomArray) -> list[str]:
     file = PDBFile()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # atom serial numbers start over after 99,999, as is the custom

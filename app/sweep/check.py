@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from app.devices import CPU
 from app.errors import UserError
+from app.files.lock import Lock
 from app.model.codesign import CodesignModel
 from app.sweep.jobs import Job
 from app.training.checkpoint import Opened
 from app.training.estimate import needs_of
-from app.training.lock import Lock
 from app.training.recipe import OF_THE_MACHINE, Recipe, TrainerSettings
 from app.training.resume import changes
 from app.training.run import plan_of, refuse_idle

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from app.signals import ENDING
 from app.sweep.jobs import Job
 from app.sweep.task import TRAIN
-from app.training.interrupt import SIGNALS
 
-PASSED_ON = {number: number for number in SIGNALS} | {signal.SIGHUP: signal.SIGTERM}
+PASSED_ON = {number: number for number in ENDING} | {signal.SIGHUP: signal.SIGTERM}
 """What a job is sent: one has no terminal of its own that could hang up."""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from app.files.whole import write_whole
 from app.sweep.jobs import Job, Sweep
-from app.training.files import write_whole
 from app.training.run_folder import RunFolder
 
 

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from app.errors import UserError
+from app.files.whole import sync_folder, write_whole
 from app.structure.atomic import replacing
-from app.training.files import sync_folder, write_whole
 from app.training.seal import seal
 
 

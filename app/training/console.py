@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.highlighter import NullHighlighter
 
-from app.training.files import told_of
+from app.files.whole import told_of
 
 console = Console(highlighter=NullHighlighter(), soft_wrap=True)
 

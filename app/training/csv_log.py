@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from app.training.files import told_of, write_whole
+from app.files.whole import told_of, write_whole
 
 
 class CsvLog(Logger):

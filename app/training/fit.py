@@ -11,6 +11,8 @@ from app.data.datamodule import ProteinDataModule
 from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
+from app.files.lock import Lock
+from app.launched import refuse_other_number
 from app.model.compiled import compile_in_place
 from app.training.checkpoint import Opened
 from app.training.checkpoint_io import WholeFiles
@@ -22,8 +24,6 @@ from app.training.estimate import expectation
 from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
-from app.training.launched import refuse_other_number
-from app.training.lock import Lock
 from app.training.loggers import build_loggers
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
@@ -126,12 +126,16 @@ def fit(
         *([validate] if validate else []),  # of this step's weights and their average, before they are saved
     ]
     callbacks.append(SaveCheckpoints(folder, settings.checkpoint_every, settings.keep_checkpoints))
-    callbacks.append(RunReport(folder, counts, recipe.callbacks.curves))
+    callbacks.append(RunReport(folder, counts, recipe.callbacks))
     if recipe.callbacks.progress_bar:
         callbacks.append(StepBar()) if console.is_terminal else loggers.append(StepLines())
     files = WholeFiles(resumed.take_state() if resumed else None)
     trainer = _trainer(settings, accelerator, folder, loggers, callbacks, files)
-    refuse_other_number(trainer)
+    refuse_other_number(
+        trainer,
+        keys="trainer.devices x trainer.num_nodes",
+        cure="choose trainer=ddp or trainer=fsdp with trainer.devices=PROCESSES on each of trainer.num_nodes=NODES",
+    )
     trainer._signal_connector.register_signal_handlers = lambda: None  # they would save, or stop, in mid-step
     try:
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)

@@ -1,6 +1,5 @@
 """Signals that end a run: the step under way is finished and saved, then it ends. A second Ctrl-C ends it at once."""
 
-import os
 import signal
 import threading
 from types import FrameType
@@ -8,8 +7,7 @@ from types import FrameType
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; what schedulers send before they kill; what SLURM is told to send so that a job is requeued (`slurm.py`)."""
+from app.signals import ENDING, tell
 
 
 class StopOnSignal(Callback):
@@ -27,14 +25,14 @@ class StopOnSignal(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._receive) for number in ENDING}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is None:
             again = "; again to stop at once" if number == signal.SIGINT else ""
-            _tell(f"\nstopping after this step{again}\n")
+            tell(f"\nstopping after this step{again}\n")
         if self.received is None or number == signal.SIGINT:  # a job to be requeued still is when SIGTERM follows
             self.received = number
 
@@ -70,18 +68,3 @@ class StopOnSignal(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-
-
-def _tell(text: str) -> None:
-    """To standard error, as print is not safe in a signal handler.
-
-    Where that is a terminal which has hung up, everything said from here on would end the run before it has saved.
-    """
-    try:
-        os.write(2, text.encode())
-    except OSError:
-        same = os.path.samestat(os.fstat(1), os.fstat(2))
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2) if same else (2,):
-            os.dup2(nowhere, stream)
-        os.close(nowhere)

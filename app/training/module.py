@@ -16,6 +16,7 @@ from app.chem.residues import NUM_TOKENS
 from app.config.validate import parse
 from app.data.ledger import Ledger
 from app.flow.interpolant import corrupt
+from app.flow.partial import with_given_residues
 from app.losses.codesign import losses
 from app.model.codesign import CodesignModel
 from app.sampling import Trajectory, sample
@@ -86,7 +87,9 @@ class CodesignModule(lightning.LightningModule):
         }
 
     def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
-        """The batch noised. conditioned: with the model's own first estimate to condition on."""
+        """The batch noised, but for residues that are given. conditioned: with the model's own first estimate to
+        condition on."""
+        batch = with_given_residues(batch, self.recipe.flow.partial, generator)
         noisy = corrupt(batch, self.recipe.flow, generator)
         return self.with_own_estimate(noisy) if conditioned else noisy
 

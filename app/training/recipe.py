@@ -93,6 +93,7 @@ class LoggerSettings(_Settings):
 class CallbacksSettings(_Settings):
     progress_bar: bool = True
     curves: bool = Field(True, description="draw curves.png")
+    report: bool = Field(True, description="write report.html")
 
 
 class Recipe(_Settings):

@@ -86,7 +86,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
 def _finish(folder: RunFolder, ended: Opened, recipe: Recipe) -> None:
     """What a run killed between its last checkpoint and its end left undone."""
     folder.remove_leftovers()
-    report_ended(folder, ended.step, ended.epochs_done, ended.state.get("callbacks", {}), recipe.callbacks.curves)
+    report_ended(folder, ended.step, ended.epochs_done, ended.state.get("callbacks", {}), recipe.callbacks)
 
 
 def plan_of(arguments: Sequence[str]) -> Plan:

@@ -4,7 +4,7 @@ OUT/recipe.yaml                     the recipe, as plain data
 OUT/machine.yaml                    what it is computed with: device, versions, git state, kernels that served
 OUT/train.log                       what it said
 OUT/metrics.csv                     see csv_log.py
-OUT/curves.png, OUT/summary.json    see run_report.py
+OUT/curves.png, OUT/summary.json, OUT/report.html    see run_report.py
 OUT/checkpoints/last.ckpt           the newest
 OUT/checkpoints/step-000100.ckpt    see save_checkpoints.py
 OUT/replay/step-000100.ckpt         see replay_file.py
@@ -22,7 +22,7 @@ import yaml
 
 from app.config.diff import differences
 from app.errors import UserError
-from app.training.files import refuse_unwritable, sync_folder, told_of, write_whole
+from app.files.whole import refuse_unwritable, sync_folder, told_of, write_whole
 
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 

@@ -1,4 +1,4 @@
-"""What a run's folder tells of the run as a whole: summary.json, curves.png, and the last word of its log."""
+"""What a run's folder tells of the run as a whole: summary.json, curves.png, report.html, and its log's last word."""
 
 import csv
 import json
@@ -14,10 +14,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from app.errors import UserError
+from app.files.whole import write_whole
 from app.training.console import keep
 from app.training.counts import Counts
-from app.training.files import write_whole
 from app.training.rank_states import of_all_ranks, restore
+from app.training.recipe import CallbacksSettings
 from app.training.run_folder import RunFolder
 from app.training.skipped import AllSkipped
 from app.training.validate import LEFT_OUT
@@ -28,8 +29,8 @@ MONITORED = ("validation_loss", "train_loss")
 
 
 class RunReport(Checkpoint):
-    """Writes summary.json with every checkpoint and when the run ends, however it does; curves.png at most every
-    `DRAW_EVERY` seconds and at the end.
+    """Writes summary.json with every checkpoint and when the run ends, however it does; curves.png and report.html at
+    most every `DRAW_EVERY` seconds and at the end.
 
     Counts and seconds go on where a run is resumed. It is Lightning's `Checkpoint` in order to have its turn after the
     one that saves.
@@ -38,8 +39,8 @@ class RunReport(Checkpoint):
     DRAW_EVERY = 300
     state_key = "report"
 
-    def __init__(self, folder: RunFolder, counts: Counts, draws: bool):
-        self.folder, self.counts, self.draws = folder, counts, draws
+    def __init__(self, folder: RunFolder, counts: Counts, wanted: CallbacksSettings):
+        self.folder, self.counts, self.wanted = folder, counts, wanted
         self._before, self._began, self._drawn = 0.0, time.monotonic(), time.monotonic()
         self._epochs, self._begun, self._saved = 0, False, False
 
@@ -87,8 +88,8 @@ class RunReport(Checkpoint):
 
     def _draw(self, trainer: Trainer) -> None:
         self._drawn = time.monotonic()
-        if trainer.is_global_zero and self.draws:
-            _draw(self.folder)
+        if trainer.is_global_zero:
+            _draw(self.folder, self.wanted)
 
     @property
     def seconds(self) -> float:
@@ -103,7 +104,9 @@ class RunReport(Checkpoint):
         self._before = float(state["seconds"])
 
 
-def report_ended(folder: RunFolder, step: int, epochs: int, callbacks: dict[str, Any], draws: bool) -> None:
+def report_ended(
+    folder: RunFolder, step: int, epochs: int, callbacks: dict[str, Any], wanted: CallbacksSettings
+) -> None:
     """What a run that was killed right after its last checkpoint could not write any more; nothing where it did.
 
     callbacks: what that checkpoint, of that step, keeps of the run's callbacks.
@@ -114,8 +117,7 @@ def report_ended(folder: RunFolder, step: int, epochs: int, callbacks: dict[str,
         restore(counts, state["counts"])
         told = counts.compute() | {"dropped_examples": int(state["dropped_examples"])}
         _summarise(folder, step, epochs, told, float(state["seconds"]))
-        if draws:
-            _draw(folder)
+        _draw(folder, wanted)
 
 
 def _told_step(folder: RunFolder) -> int | None:
@@ -132,11 +134,20 @@ def _summarise(folder: RunFolder, step: int, epochs: int, counts: dict[str, int]
     write_whole(folder.summary, lambda file: file.write(text.encode()))
 
 
-def _draw(folder: RunFolder) -> None:
-    if folder.metrics.exists():
+def _draw(folder: RunFolder, wanted: CallbacksSettings) -> None:
+    if not folder.metrics.exists():
+        return
+    if wanted.curves:
         from app.training.curves import draw  # matplotlib takes a second to import
 
         draw(folder.metrics, folder.curves)
+    if wanted.report:
+        from app import report
+
+        try:
+            report.write(folder.path)
+        except UserError as error:
+            keep(f"warning: no report: {error}")
 
 
 def best(metrics: Path, names: Iterable[str] = MONITORED) -> dict[str, Any] | None:

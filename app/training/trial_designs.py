@@ -84,7 +84,7 @@ def sampled(module: CodesignModule, task: Task, batch: ProteinBatch) -> dict[str
     if task is Task.INVERSE_FOLDING:
         known = mask.bool() & (native < NUM_AATYPES)
         return {"inverse_folding_recovery": sequence_recovery(made.final_aatypes, native, known)}
-    return looks(made, batch.chain_idx.cpu(), batch.res_idx.cpu())
+    return looks(made, batch.chain_idx.cpu())
 
 
 def sample(module: CodesignModule, task: Task, batch: ProteinBatch) -> Trajectory:
@@ -110,14 +110,15 @@ def sample(module: CodesignModule, task: Task, batch: ProteinBatch) -> Trajector
     )
 
 
-def looks(made: Trajectory, chain_idx: Tensor, res_idx: Tensor) -> dict[str, Tensor]:
+def looks(made: Trajectory, chain_idx: Tensor) -> dict[str, Tensor]:
     """What can be said of designs without knowing what they should be, [B] each; see `COLUMNS`."""
     atom37, bond, mask = made.final_atom37, made.peptide_bond, made.res_mask
     ca = atom37[..., atoms.CA, :]
-    off = deviations(atom37[..., [atoms.N, atoms.CA, atoms.C], :], bond, mask)
+    backbone = atom37[..., [atoms.N, atoms.CA, atoms.C], :]
+    off = deviations(backbone, bond, mask)
     states = [
-        contents(secondary_structure(one[here], chain[here], number[here]))
-        for one, here, chain, number in zip(ca, mask.bool(), chain_idx, res_idx, strict=True)
+        contents(secondary_structure(one[here], chain[here], types[here]))
+        for one, here, chain, types in zip(backbone, mask.bool(), chain_idx, made.final_aatypes, strict=True)
     ]
     return {
         "designs_bonds": share_within(off["c_n"]),

@@ -14,7 +14,7 @@ PLAIN = MENDED.model_copy(update={"token_step": "plain", "token_noise": 2.0, "to
 UNIFORM = PLAIN.model_copy(update={"tokens": "uniform"})
 EVERY = {"euler": MENDED, "multiflow_legacy": LEGACY, "plain": PLAIN, "uniform": UNIFORM}
 STEPS = 16  # with fewer, Multiflow's rotations overshoot their aim, and rounding grows from step to step
-TASKS = ("unconditional", "forward_folding", "inverse_folding")
+TASKS = ("unconditional", "forward_folding", "inverse_folding", "partial")
 
 every_sampler = pytest.mark.parametrize("sampler", EVERY.values(), ids=EVERY)
 every_task = pytest.mark.parametrize("task", TASKS)
@@ -43,4 +43,9 @@ def given(task: str, size: int = 2, length: int = 9) -> dict[str, torch.Tensor]:
         return {"aatypes_1": clean.aatypes_1}
     if task == "inverse_folding":
         return {"trans_1": clean.trans_1, "rotmats_1": clean.rotmats_1}
+    if task == "partial":
+        diffuse_mask = torch.ones(size, length)
+        diffuse_mask[0, 2:5] = 0
+        everything = {name: getattr(clean, name) for name in ("trans_1", "rotmats_1", "aatypes_1")}
+        return {"diffuse_mask": diffuse_mask} | everything
     return {"lengths": [length] * size}

@@ -7,6 +7,7 @@ import torch
 
 from app.errors import UserError
 from app.sampling import sample
+from app.sampling.interrupt import Interrupted
 from tests.factories import tiny_model
 from tests.sampling.made_inputs import UNCONDITIONAL, write_structure
 
@@ -45,7 +46,7 @@ def test_one_design_that_fails_takes_no_other_with_it(run, error):
     assert (outcome.requested, outcome.done, outcome.failed) == (10, 9, 1)
     for before, after in zip(whole["designs"], manifest["designs"], strict=True):
         if before == victim:
-            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, [])
+            assert (after["status"], after["sequence"], after["files"]) == ("failed", None, {})
             told = {None: "not finite", RuntimeError: "RuntimeError: broken"}.get(
                 error and type(error), "out of memory"
             )
@@ -88,15 +89,15 @@ def test_what_no_halving_changes_ends_the_run_with_its_line_and_keeps_what_was_m
 
 
 def test_a_file_that_cannot_be_written_fails_its_design(run, monkeypatch):
-    from app.sampling import results
+    from app.sampling import outputs
 
     def write(path, *arguments, **more):
         if path.name == "len9_1.pdb":
             raise OSError(28, "No space left on device", str(path))
         written(path, *arguments, **more)
 
-    written = results.write_pdb
-    monkeypatch.setattr(results, "write_pdb", write)
+    written = outputs.write_pdb
+    monkeypatch.setattr(outputs, "write_pdb", write)
     _, manifest = run(**UNCONDITIONAL)
     assert (manifest["done"], manifest["failed"]) == (3, 1)
     assert "No space left" in manifest["designs"][1]["error"]
@@ -106,12 +107,12 @@ def test_interrupted_runs_account_for_every_design(run, tmp_path):
     class Interrupting(FailingFor):
         def __call__(self, batch):
             if batch.res_mask.shape[1] == 14:
-                manifest = json.loads((tmp_path / "out0/manifest.json").read_text())
-                assert [design["status"] for design in manifest["designs"]] == ["done"] * 2 + ["pending"] * 2
+                journal = (tmp_path / "out0/.journal-0.jsonl").read_text().splitlines()
+                assert [json.loads(line)["id"] for line in journal] == ["len9_0", "len9_1"]
                 raise KeyboardInterrupt
             return super().__call__(batch)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         run(Interrupting([]), **UNCONDITIONAL)
     manifest = json.loads((tmp_path / "out0/manifest.json").read_text())
     assert (manifest["requested"], manifest["done"], manifest["failed"]) == (4, 2, 2)
@@ -121,8 +122,8 @@ def test_interrupted_runs_account_for_every_design(run, tmp_path):
 def test_a_folder_that_holds_another_run_is_left_alone(run, tmp_path):
     outcome, _ = run(**UNCONDITIONAL)
     before = {file: file.read_bytes() for file in outcome.folder.rglob("*") if file.is_file()}
-    with pytest.raises(UserError, match=r"out=.*holds another run.*new folder with out="):
-        run(**UNCONDITIONAL, out=outcome.folder)
+    with pytest.raises(UserError, match=r"out=.*holds a run that was asked for.*new folder with out="):
+        run(**UNCONDITIONAL, out=outcome.folder, seed=5)
     assert before == {file: file.read_bytes() for file in outcome.folder.rglob("*") if file.is_file()}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("")
@@ -130,7 +131,7 @@ def test_a_folder_that_holds_another_run_is_left_alone(run, tmp_path):
         run(**UNCONDITIONAL, out=tmp_path / "mine")
     with pytest.raises(UserError, match=r"out=.*is a file"):
         run(**UNCONDITIONAL, out=tmp_path / "mine/thesis.txt")
-    with pytest.raises(UserError, match=r"out=.*cannot be written"):
+    with pytest.raises(UserError, match=r"out=.*is not a folder"):
         run(**UNCONDITIONAL, out=tmp_path / "mine/thesis.txt/deeper")
 
 
@@ -159,7 +160,7 @@ def test_without_a_terminal_progress_is_lines(run, capsys):
     assert "\x1b" not in "".join(lines)
 
 
-def test_a_degenerate_sequence_is_warned_of(run, capsys):
+def test_a_degenerate_sequence_is_flagged_in_manifest_and_summary(run, capsys):
     model = tiny_model()
 
     def glycine(batch):
@@ -169,5 +170,6 @@ def test_a_degenerate_sequence_is_warned_of(run, capsys):
         return said
 
     _, manifest = run(glycine, task="unconditional", lengths=[9])
-    assert manifest["designs"][0]["warning"] == "degenerate sequence: 100% GLY"
-    assert "warning: len9_0: degenerate sequence: 100% GLY" in capsys.readouterr().out
+    assert "degenerate sequence: 100% GLY" in manifest["designs"][0]["flags"]
+    summary = capsys.readouterr().out.splitlines()[-2]
+    assert summary.startswith("flagged 1: ") and "degenerate sequence 1" in summary

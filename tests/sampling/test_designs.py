@@ -10,7 +10,8 @@ def unconditional(lengths, each=1, seed=0):
 
 def given(name, length):
     clean = protein_batch(length=length)
-    return Given(name, name, clean.aatypes_1[0], clean.chain_idx[0], clean.res_idx[0], clean.res_idx[0].numpy(), ("A",))
+    numbers = clean.res_idx[0]
+    return Given(name, name, clean.aatypes_1[0], clean.chain_idx[0], numbers, numbers.numpy(), ("A", "B"))
 
 
 def test_ids_and_lengths():
@@ -28,6 +29,17 @@ def test_ids_and_lengths():
     assert [design.length for design in made] == [10, 10, 12, 12]
 
 
+def test_designs_of_several_chains():
+    made = unconditional(["60+40", 80, " 60+ 40", "100"], each=1)
+    assert [design.id for design in made] == ["len60-40_0", "len80_0", "len60-40_1", "len100_0"]
+    assert [design.length for design in made] == [100, 80, 100, 100]
+    assert [design.layout.chains for design in made] == [{"A": 60, "B": 40}, {"A": 80}, {"A": 60, "B": 40}, {"A": 100}]
+    layout = made[0].layout
+    assert layout.chain_idx.tolist() == [1] * 60 + [2] * 40
+    assert layout.res_idx.tolist() == layout.numbers.tolist() == [*range(1, 61), *range(1, 41)]
+    assert made[1].seed == unconditional([80])[0].seed
+
+
 def test_a_seed_depends_on_the_runs_seed_and_the_id_only():
     few = {design.id: design.seed for design in unconditional([80])}
     many = {design.id: design.seed for design in unconditional([60, 80], each=20)}
@@ -40,7 +52,7 @@ def test_a_seed_depends_on_the_runs_seed_and_the_id_only():
 
 def test_batches_hold_one_length_within_their_bounds():
     designs = unconditional([80, 60, 100], each=7)
-    made = list(batches(designs, max_batch_size=4, max_residues_squared=3 * 80**2))
+    made = list(batches(designs, lambda length: min(4, 3 * 80**2 // length**2)))
     assert [(batch[0].length, len(batch)) for batch in made] == [
         *[(60, 4), (60, 3)],
         *[(80, 3), (80, 3), (80, 1)],

@@ -117,6 +117,28 @@ def test_what_a_pdb_file_cannot_hold_is_replaced_and_noted(tmp_path):
     assert any("counted from 1" in note for note in given.notes)
 
 
+def test_insertion_codes_are_written_as_they_are(tmp_path):
+    protein = read_structure(write_structure(tmp_path / "x.pdb", 8))
+    ids = protein.res_idx.astype(str)
+    ids[2:5] = ["2A", "2B", "3"]
+    odd = dataclasses.replace(protein, residue_ids=ids)
+    given = from_protein(odd, "here")
+    assert given.layout.numbers.tolist()[:5] == [1, 2, 2, 2, 3]
+    assert given.layout.ins_codes.tolist()[:5] == ["", "", "A", "B", ""]
+    far = dataclasses.replace(odd, residue_ids=np.array([f"{n}A" for n in protein.res_idx + 12000]))
+    assert not from_protein(far, "here").layout.ins_codes.any()  # counted from 1, and codes would go with others
+
+
+def test_names_and_spans_of_residues(tmp_path):
+    (given,), _ = read(write_structure(tmp_path / "two.pdb", 8, 11, first=40), chains="together")
+    layout, mask = given.layout, torch.ones(19, dtype=torch.bool)
+    assert layout.name(9) == "B41"
+    assert layout.spans(mask) == {"A": ["40-44", "46-48"], "B": ["40-45", "47-51"]}  # not over what the file lacks
+    mask[1] = mask[8:] = False
+    assert layout.spans(mask) == {"A": ["40", "42-44", "46-48"]}
+    assert layout.count(mask) == {"A": 7, "B": 0} and layout.chains == {"A": 8, "B": 11}
+
+
 @pytest.mark.slow
 def test_real_entries(shared):
     """Nothing in the folder stops the run; what comes out is finite and centred."""

@@ -29,8 +29,8 @@ def graphs(monkeypatch) -> list[cuda_graph.Graph]:
 
 
 def same(one, other):
-    for name in ("path_trans", "path_rotmats", "path_aatypes", "clean_trans", "clean_rotmats", "clean_aatypes"):
-        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    for name, value in vars(one).items():
+        assert torch.equal(value, getattr(other, name)), name
 
 
 @pytest.mark.parametrize("keep", [True, False])

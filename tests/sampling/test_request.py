@@ -13,6 +13,7 @@ from app.sampling.inputs import Task
 from app.sampling.request import MAX_RESIDUES, Request
 
 UNCONDITIONAL = {"task": "unconditional", "out": "designs", "lengths": [60, 80]}
+PARTIAL = {"task": "partial", "out": "designs", "input": "1abc.pdb", "fix": ["A1-5"]}
 INVERSE = {"task": "inverse_folding", "out": "designs", "input": "1abc.pdb"}
 
 
@@ -28,6 +29,7 @@ def test_the_recipe_gives_every_key_and_the_task_its_own():
         "unconditional": ["lengths=[60,80]"],
         "forward_folding": ["input=a b.pdb"],
         "inverse_folding": ["input=a b.pdb"],
+        "partial": ["input=a b.pdb", "fix=[A10-35,B:1-20, C]"],
     }.items():
         config = compose("infer", [f"task={task}", "ckpt=x.ckpt", "out=a=b", *own])
         assert set(config) == {*Request.model_fields, "sampler", "esm", "kernels", "environment"}
@@ -49,6 +51,27 @@ def test_the_defaults_are_those_of_the_recipe():
 
 def test_one_length_needs_no_brackets():
     assert Request(**UNCONDITIONAL | {"lengths": 60}).lengths == [60]
+
+
+def test_lengths_of_several_chains_are_told_apart_from_others():
+    assert Request(**UNCONDITIONAL | {"lengths": ["60+40", "80", " 5 + 6+7"]}).lengths == ["60+40", 80, "5+6+7"]
+    for typed in ('lengths=["60+40",80]', "lengths=[60+40,80]"):
+        config = compose("infer", ["ckpt=x.ckpt", "out=designs", typed])
+        assert config["lengths"] == ["60+40", 80]
+
+
+def test_what_is_sampled_in_partial_design_is_what_is_not_given():
+    for what, task in {"sequence": "inverse_folding", "structure": "forward_folding", "both": "partial"}.items():
+        assert Request(**PARTIAL | {"what": what}).sampled is Task(task)
+    assert Request(**PARTIAL).sampled is Task.PARTIAL
+    assert Request(**INVERSE).sampled is Task.INVERSE_FOLDING
+
+
+def test_entries_of_fix_and_formats_come_as_they_are_typed():
+    assert Request(**PARTIAL | {"fix": "A1-5,B 7".replace(" ", "")}).fix == ["A1-5", "B7"]
+    assert Request(**PARTIAL | {"fix": [12, " A3 "]}).fix == ["12", "A3"]
+    assert Request(**PARTIAL | {"formats": "mmcif"}).formats == ["mmcif"]
+    assert Request(**PARTIAL | {"formats": ["pdb", "pdb"]}).formats == ["pdb"]
 
 
 def test_the_longest_design_is_what_the_position_embeddings_span():
@@ -74,6 +97,24 @@ def test_the_longest_design_is_what_the_position_embeddings_span():
         (INVERSE | {"lengths": [60]}, "lengths has no effect with task=inverse_folding.*leave it out"),
         (INVERSE | {"samples_per_length": 3}, "samples_per_length has no effect"),
         (INVERSE | {"input": None}, "input is missing: task=inverse_folding needs input=..."),
+        (UNCONDITIONAL | {"lengths": ["60+0"]}, r"lengths: 60\+0 is outside.* 1 to 2056"),
+        (UNCONDITIONAL | {"lengths": ["1500+1500"]}, r"lengths: 1500\+1500 is outside"),
+        (UNCONDITIONAL | {"lengths": ["+".join("1" * 63)]}, "more than the 62 chains"),
+        (UNCONDITIONAL | {"lengths": ["60-40"]}, r"lengths: '60-40' is none: .* as in 60\+40"),
+        (UNCONDITIONAL | {"lengths": ["60+"]}, r"lengths: '60\+' is none"),
+        (UNCONDITIONAL | {"fix": ["A1"]}, "fix has no effect with task=unconditional"),
+        (UNCONDITIONAL | {"temperature": 0}, "temperature=0: wanted greater than or equal to 0.001"),
+        (UNCONDITIONAL | {"temperature": float("nan")}, "temperature=nan: wanted"),
+        (UNCONDITIONAL | {"formats": ["pdb", "xyz"]}, "formats.1='xyz': wanted 'pdb' or 'mmcif'"),
+        (UNCONDITIONAL | {"formats": []}, "formats="),
+        (PARTIAL | {"fix": None}, "fix is missing: task=partial needs fix=..."),
+        (PARTIAL | {"input": None}, "input is missing: task=partial needs input=..."),
+        (PARTIAL | {"what": "all"}, "what='all': wanted 'sequence', 'structure' or 'both'"),
+        (PARTIAL | {"chains": "together"}, "chains has no effect with task=partial"),
+        (
+            PARTIAL | {"what": "structure", "temperature": 1},
+            "temperature has no effect with task=partial what=structure",
+        ),
         (INVERSE | {"chains": "both"}, "chains='both': wanted 'separate' or 'together'"),
     ],
 )

@@ -37,7 +37,8 @@ def test_unconditional(run):
     sequences = fasta(outcome)
     for design in manifest["designs"]:
         assert (design["status"], design["error"], design["task"]) == ("done", None, "unconditional")
-        assert design["files"] == [f"structures/{design['id']}.pdb"]
+        assert list(design["files"]) == [f"structures/{design['id']}.pdb", f"structures/{design['id']}.cif"]
+        assert design["chains"] == {"A": design["length"]}
         assert len(design["sequence"]) == design["length"]
         header = f"{design['id']} task=unconditional sequence=designed length={design['length']}"
         assert sequences[header] == design["sequence"]
@@ -98,7 +99,7 @@ def test_the_manifest_names_the_language_model(run, tmp_path, backend, mode):
     esm = {"kind": "esm2", "name": str(write_esm(tmp_path / "esm")), "backend": backend, "mode": mode}
     model = tiny_model(esm=esm)
     _, manifest = run(model, task="unconditional", lengths=[9])
-    assert manifest["language_model"] == model.esm.identity() | {"backend": backend}
+    assert manifest["language_model"] == model.esm.identity() | {"backend": backend, "precision": "float32"}
     assert manifest["kernels"]["took"].get("esm_attention") == (["torch"] if backend == "faplm" else None)
 
 
@@ -179,6 +180,31 @@ def test_chains_together_are_one_design_and_a_sequence_each(run, tmp_path):
     assert sequences == {"two_0.A": design["sequence"][:12], "two_0.B": design["sequence"][12:]}
 
 
+def test_designs_of_several_chains(run):
+    """Chains as in training, each counted from 1; a single chain beside them is as it would be alone."""
+    outcome, manifest = run(task="unconditional", lengths=["6+8", 14])
+    both, single = manifest["designs"]
+    assert (both["id"], both["length"], both["chains"]) == ("len6-8_0", 14, {"A": 6, "B": 8})
+    for suffix in ("pdb", "cif"):
+        protein = read_structure(outcome.folder / f"structures/len6-8_0.{suffix}")
+        assert protein.chain_ids == ("A", "B")
+        assert protein.res_idx.tolist() == [*range(1, 7), *range(1, 9)]
+    sequences = {header.split()[0]: sequence for header, sequence in fasta(outcome).items()}
+    assert sequences["len6-8_0.A"] + sequences["len6-8_0.B"] == both["sequence"]
+    _, alone = run(task="unconditional", lengths=[14])
+    assert alone["designs"][0] == single
+
+    seen = []
+
+    def watched(batch):
+        seen.append(batch)
+        return tiny_model()(batch)
+
+    run(watched, task="unconditional", lengths=["6+8"])
+    assert seen[0].chain_idx.tolist() == [[1] * 6 + [2] * 8]
+    assert seen[0].res_idx.tolist() == [[*range(1, 7), *range(1, 9)]]
+
+
 def test_forward_folding_keeps_the_sequence(run, tmp_path):
     path = write_structure(tmp_path / "in/two.pdb", 12, 17, first=5)
     (tmp_path / "in/s.fasta").write_text(">mine\nACDEFGHIKLMNPQRSTVWYX\n")
@@ -196,12 +222,13 @@ def test_forward_folding_keeps_the_sequence(run, tmp_path):
 
 def test_trajectories(run):
     outcome, manifest = run(task="unconditional", lengths=[9], trajectories=True)
-    assert manifest["designs"][0]["files"] == [
+    assert list(manifest["designs"][0]["files"]) == [
         "structures/len9_0.pdb",
+        "structures/len9_0.cif",
         "trajectories/len9_0_path.pdb",
         "trajectories/len9_0_clean.pdb",
     ]
-    path, clean = (outcome.folder / name for name in manifest["designs"][0]["files"][1:])
+    path, clean = (outcome.folder / name for name in list(manifest["designs"][0]["files"])[2:])
     assert PDBFile.read(path).get_model_count() == STEPS + 1
     assert PDBFile.read(clean).get_model_count() == STEPS
     last, final = read_structure(path, model=STEPS + 1), structure(outcome, "len9_0")
@@ -226,4 +253,4 @@ def test_dropout_in_inference_follows_the_designs_own_seed(run):
 def test_a_model_without_sequence_head_is_said_to_have_designed_none(run):
     outcome, manifest = run(tiny_model(head={"kind": "none"}), task="unconditional", lengths=[9], samples_per_length=1)
     assert list(fasta(outcome)) == ["len9_0 task=unconditional sequence=none length=9"]
-    assert not any("warning" in design for design in manifest["designs"])
+    assert "X left: no residue has a type, there is no sequence" in manifest["designs"][0]["flags"]

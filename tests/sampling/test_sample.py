@@ -106,9 +106,7 @@ def test_starting_noise_is_centred_uniform_and_masked():
 @every_sampler
 def test_a_design_depends_neither_on_batch_mates_nor_on_padding(task, sampler):
     model, lengths, seeds = tiny_model(), [7, 12, 9], [11, 12, 13]
-    clean = protein_batch(3, 12)
-    names = {"unconditional": (), "forward_folding": ("aatypes_1",), "inverse_folding": ("trans_1", "rotmats_1")}[task]
-    whole = {name: getattr(clean, name) for name in names}
+    whole = {name: value for name, value in given(task, 3, 12).items() if name != "lengths"}
     together = sample(model, task=task, steps=STEPS, sampler=sampler, seed=seeds, lengths=lengths, **whole)
     for index, length in enumerate(lengths):
         one = {name: value[[index], :length] for name, value in whole.items()}

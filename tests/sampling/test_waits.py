@@ -80,7 +80,7 @@ def test_nor_with_a_language_model(tmp_path, task, backend, mode):
 
 def test_the_way_is_sent_off_where_it_is_asked_for(traffic):
     loop = in_the_loop(traffic, steps=6, keep_path=True, lengths=[9, 6])
-    assert loop == [{"to host": 6, "from host": 0, "looked at": 0}] * 5  # three tensors of the path, three of the clean
+    assert loop == [{"to host": 8, "from host": 0, "looked at": 0}] * 5  # four tensors of the path, four of the clean
 
 
 @pytest.mark.parametrize("keep", [True, False])

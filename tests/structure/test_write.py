@@ -7,11 +7,12 @@ import pytest
 import torch
 from biotite.sequence.io.fasta import FastaFile
 from biotite.structure.io.pdb import PDBFile
+from biotite.structure.io.pdbx import CIFFile, get_structure
 
 from app.chem.residues import AATYPES_WITH_X
 from app.errors import UserError
 from app.structure.read import read_structure
-from app.structure.write import to_pdb, write_fasta, write_pdb
+from app.structure.write import to_pdb, write_fasta, write_mmcif, write_pdb
 from app.types import Protein
 
 
@@ -145,3 +146,66 @@ def test_fasta(tmp_path):
     records = [("one length=3", "ACD"), ("two", "W" * 200), ("two", "X")]
     write_fasta(tmp_path / "new" / "s.fasta", records)
     assert list(FastaFile.read_iter(tmp_path / "new" / "s.fasta")) == records
+
+
+# mmCIF, and insertion codes in both formats
+
+
+def written_in_both(folder, **changes):
+    """A protein with insertion codes and numbers below zero, by biotite from both files."""
+    atom37 = backbone(9) + np.float32(0.0004)
+    what = {
+        "atom37": atom37,
+        "aatype": np.arange(9),
+        "chain_idx": np.repeat([1, 2], [4, 5]),
+        "res_idx": np.array([-2, -1, 0, 1, 52, 52, 52, 53, 60]),
+        "b_factors": np.linspace(0, 100, 9) + 0.004,
+        "atom_mask": np.arange(37) < 5,
+        "chain_ids": ("H", "l"),
+        "ins_codes": np.array(["", "", "", "", "", "A", "B", "", ""]),
+    } | changes
+    write_pdb(folder / "a.pdb", **what)
+    write_mmcif(folder / "a.cif", **what)
+    fields = ["b_factor", "occupancy"]
+    pdb = PDBFile.read(folder / "a.pdb").get_structure(model=1, extra_fields=fields)
+    return pdb, get_structure(CIFFile.read(folder / "a.cif"), model=1, extra_fields=fields)
+
+
+def test_mmcif_says_what_the_pdb_file_says(tmp_path):
+    pdb, cif = written_in_both(tmp_path)
+    names = ["chain_id", "res_id", "ins_code", "res_name", "atom_name", "element", "hetero", "b_factor", "occupancy"]
+    for name in names:
+        assert getattr(cif, name).tolist() == getattr(pdb, name).tolist(), name
+    assert np.array_equal(cif.coord, pdb.coord)
+    assert (cif.occupancy == 1).all()
+
+
+def test_both_formats_are_read_back_alike(tmp_path):
+    written_in_both(tmp_path)
+    pdb, cif = (read_structure(tmp_path / name) for name in ("a.pdb", "a.cif"))
+    for field in dataclasses.fields(Protein):
+        assert np.array_equal(getattr(pdb, field.name), getattr(cif, field.name)), field.name
+    assert pdb.residue_ids.tolist() == ["-2", "-1", "0", "1", "52", "52A", "52B", "53", "60"]
+    assert pdb.res_idx.tolist() == [-2, -1, 0, 1, 52, 53, 54, 55, 62]
+
+
+def test_label_numbers_count_each_chain_from_one(tmp_path):
+    """By them a reader knows what belongs to a polymer; the author's may be below 1."""
+    written_in_both(tmp_path)
+    table = CIFFile.read(tmp_path / "a.cif").block["atom_site"]
+    assert sorted(set(table["label_seq_id"].as_array(int).tolist())) == [1, 2, 3, 4, 5]
+    assert set(table["auth_seq_id"].as_array(int).tolist()) == {-2, -1, 0, 1, 52, 53, 60}
+
+
+def test_mmcif_has_no_columns_to_burst(tmp_path):
+    atom37 = backbone(2) - np.float32(5000)
+    write_mmcif(tmp_path / "a.cif", atom37, [0, 1], [1, 1], [99_998, 99_999], atom_mask=np.arange(37) < 5)
+    read = read_structure(tmp_path / "a.cif")
+    np.testing.assert_allclose(read.atom37[:, :5], atom37[:, :5], atol=1e-3)
+    assert read.res_idx.tolist() == [99_998, 99_999]
+
+
+def test_what_no_format_can_hold_leaves_no_file(tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        write_mmcif(tmp_path / "a.cif", backbone(2) * np.nan, [0, 1], *numbers(2), atom_mask=np.arange(37) < 5)
+    assert not list(tmp_path.iterdir())

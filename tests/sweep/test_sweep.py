@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserError
+from app.files.lock import Lock
 from app.sweep import local
 from app.sweep.jobs import read_sweep
 from app.sweep.run import sweep
-from app.training.lock import Lock
 from app.training.run import train
 from tests.training import runs
 
@@ -106,7 +106,7 @@ def test_under_nohup_a_sweep_goes_on(tmp_path, stand_in, monkeypatch):
 HOLD = """
 import sys
 from pathlib import Path
-from app.training.lock import Lock
+from app.files.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 lock.take()
 input()

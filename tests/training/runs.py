@@ -51,7 +51,7 @@ def data(folder: Path) -> list[str]:
 
 def arguments(folder: Path, *more: str) -> list[str]:
     """A new run of a small model on a few made chains, on the CPU."""
-    return [*MODEL, *data(folder), "trainer=cpu", "callbacks.curves=false", *more]
+    return [*MODEL, *data(folder), "trainer=cpu", "callbacks.curves=false", "callbacks.report=false", *more]
 
 
 def in_own_process(*arguments: str, **options) -> subprocess.Popen:

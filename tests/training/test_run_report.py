@@ -6,17 +6,17 @@ import re
 import signal
 import subprocess
 
-import pandas as pd
 import pytest
 import torch
 import yaml
 from PIL import Image
 
 from app.errors import UserError
+from app.report.panels import panels
 from app.training import git_state
 from app.training.counts import Counts
 from app.training.csv_log import CsvLog
-from app.training.curves import _panels, draw
+from app.training.curves import draw
 from app.training.fit import LogMetrics
 from app.training.metrics import COLUMNS
 from app.training.rank_states import of_all_ranks, restore
@@ -45,7 +45,7 @@ def whole(tmp_path_factory):
     """A run of two epochs."""
     folder = tmp_path_factory.mktemp("whole")
     more = ("trainer.max_epochs=2", "trainer.checkpoint_every=3", "trainer.log_every=2")
-    made = [text for text in arguments(folder) if not text.startswith("callbacks.curves")]
+    made = [text for text in arguments(folder) if not text.startswith("callbacks.")]
     train([*made, *more, f"out={folder / 'out'}"])
     return folder
 
@@ -138,6 +138,11 @@ def test_the_curves_are_a_picture(whole, tmp_path):
         draw(tmp_path / "metrics.csv", tmp_path / "metrics.csv" / "curves.png")
 
 
+def test_the_report_has_them_too(whole):
+    text = (whole / "out" / "report.html").read_text()
+    assert "Losses" in text and "train_loss" in text and f"{2 * RESIDUES:,}" in text
+
+
 def test_what_is_validated_and_designed_has_its_panels():
     names = ["train_loss", "trans_loss", "trans_loss_t0.00-0.25", "validation_loss", "validation_trans_loss_t0.10"]
     names += [
@@ -147,7 +152,7 @@ def test_what_is_validated_and_designed_has_its_panels():
         "designs_clashes",
         "inverse_folding_recovery",
     ]
-    assert _panels(pd.DataFrame(columns=names)) == {
+    assert panels(names) == {
         "loss": ["train_loss", "trans_loss"],
         "validation": ["train_loss", "validation_loss"],
         "trans_loss by time": ["trans_loss_t0.00-0.25"],
@@ -160,7 +165,7 @@ def test_what_is_validated_and_designed_has_its_panels():
 
 def test_they_can_be_left_out(tmp_path):
     train(arguments(tmp_path, "trainer.max_steps=1", f"out={tmp_path / 'out'}"))
-    assert not (tmp_path / "out/curves.png").exists()
+    assert not (tmp_path / "out/curves.png").exists() and not (tmp_path / "out/report.html").exists()
     assert LogMetrics(1).logged_step is None
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from app.errors import UserError
-from app.training.lock import Lock
+from app.files.lock import Lock
 from app.training.run import train
 from tests.training.runs import arguments, files
 

@@ -8,15 +8,22 @@ from app.errors import UserError
 _LAUNCHERS: dict[str, type[ClusterEnvironment]] = {"torchrun": TorchElasticEnvironment, "SLURM": SLURMEnvironment}
 
 
-def refuse_other_number(trainer: Trainer) -> None:
-    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with."""
+def by_launcher() -> bool:
+    """Whether torchrun or SLURM started this process, and the others of its run."""
+    return any(environment.detect() for environment in _LAUNCHERS.values())
+
+
+def refuse_other_number(trainer: Trainer, keys: str, cure: str) -> None:
+    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with.
+
+    keys: the settings that say how many those are. cure: what to choose instead.
+    """
     taken = trainer.num_devices * trainer.num_nodes
     for name, environment in _LAUNCHERS.items():
         if environment.detect():
             if (started := environment().world_size()) != taken:
                 raise UserError(
-                    f"trainer: {name} starts {started} processes, and this run has {taken}, trainer.devices x"
-                    " trainer.num_nodes: choose trainer=ddp or trainer=fsdp with trainer.devices=PROCESSES on each of"
-                    " trainer.num_nodes=NODES, or start as many as it has"
+                    f"{name} starts {started} processes, and this run has {taken}, {keys}: {cure}, or start as many as"
+                    " it has"
                 )
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from app.errors import UserError
-from app.training.files import told_of
+from app.files.whole import told_of
 
 try:
     import fcntl
@@ -27,8 +27,9 @@ class Lock:
     keeps nobody from going on with it.
     """
 
-    def __init__(self, folder: Path):
-        self.path = folder / ".lock"
+    def __init__(self, folder: Path, doing: str = "training"):
+        """doing: what its holder does into the folder, for the one that is refused."""
+        self.path, self.doing = folder / ".lock", doing
         self._file: IO[str] | None = None
 
     def take(self) -> None:
@@ -45,8 +46,8 @@ class Lock:
                     holder = _written_in(file)
                     file.close()
                     raise UserError(
-                        f"out={self.path.parent}: {holder} is training into it: wait for its end or stop it, or choose"
-                        " another out="
+                        f"out={self.path.parent}: {holder} is {self.doing} into it: wait for its end or stop it, or"
+                        " choose another out="
                     ) from None
                 except OSError as error:  # a file system without locks
                     log.warning("%s: cannot be locked (%s): start no second run here", self.path, error.strerror)

@@ -1,0 +1,101 @@
+"""The designs that a folder holds: those that its manifest names, or every structure file."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.data.find import find_files
+from app.errors import UserError
+from app.structure.parse import SUFFIXES, format_of, stem_of
+
+MANIFEST, STRUCTURES, TRAJECTORIES, EVALUATION = "manifest.json", "structures", "trajectories", "evaluation"
+
+LARGEST_MANIFEST = 2**30
+"""Bytes; what claims to be larger is not read."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A design. Where there is no structure of it, `missing` says why."""
+
+    id: str
+    path: Path | None
+    relative: str = ""  # the path in the folder, as the manifest has it
+    record: dict[str, Any] = field(default_factory=dict)  # the manifest's
+    missing: str = ""
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the file, if the manifest has it."""
+        files = self.record.get("files")
+        return files.get(self.relative) if isinstance(files, dict) else None
+
+
+def find_designs(folder: Path) -> tuple[list[Found], dict[str, Any]]:
+    """The designs in their order, and the manifest ({} where there is none).
+
+    Raises UserError: no such folder, no design in it, a manifest that is none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder of a run, or one of structure files ({SUFFIXES})")
+    manifest = _manifest(folder / MANIFEST)
+    designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder))
+    if not designs:
+        what = "its manifest names no design" if manifest else f"it holds no structure file ({SUFFIXES})"
+        raise UserError(f"{folder}: nothing to evaluate: {what}")
+    return designs, manifest
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise UserError(f"{path}: too large to be a manifest: remove it to evaluate the structure files")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        designs = manifest["designs"]
+        if not all(isinstance(one, dict) and isinstance(one["id"], str) for one in designs):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: not the manifest of a run: remove it to evaluate the structure files") from None
+    return manifest
+
+
+def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
+    seen: set[str] = set()
+    for record in manifest["designs"]:
+        if record["id"] in seen:
+            continue
+        seen.add(record["id"])
+        names = record.get("files")
+        names = [name for name in names if isinstance(name, str)] if isinstance(names, dict | list) else []
+        own = [name for name in names if name.startswith(f"{STRUCTURES}/") and format_of(name)]
+        inside = [name for name in own if (folder / name).resolve().is_relative_to(folder.resolve())]
+        there = [name for name in inside if (folder / name).is_file()]
+        if there:
+            name = min(there, key=_preference)
+            yield Found(record["id"], folder / name, name, record)
+        elif record.get("status") == "done":
+            yield Found(record["id"], None, record=record, missing="its structure file is not there")
+        else:
+            reason = record.get("error") or record.get("status") or "not made"
+            yield Found(record["id"], None, record=record, missing=f"not made: {' '.join(str(reason).split())[:300]}")
+
+
+def _of_files(folder: Path) -> Iterator[Found]:
+    """A design in two formats is one."""
+    names = [name for name in find_files(folder).names if name.split("/")[0] not in (EVALUATION, TRAJECTORIES)]
+    by_id: dict[str, list[str]] = {}
+    for name in names:
+        above, slash, last = name.rpartition("/")
+        by_id.setdefault(above + slash + stem_of(last), []).append(name)
+    for design, files in by_id.items():
+        name = min(files, key=_preference)
+        yield Found(design, folder / name, name)
+
+
+def _preference(name: str) -> tuple[bool, str]:
+    """mmCIF first: it holds what PDB files cannot, such as large coordinates."""
+    return format_of(name) != "mmcif", name

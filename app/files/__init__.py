@@ -1,0 +1,1 @@
+"""A folder that one process at a time writes into, and files that appear in it whole."""

@@ -1,0 +1,22 @@
+"""Signals that end a run, and how to speak while one is being handled."""
+
+import os
+import signal
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C; what schedulers send before they kill; what SLURM is told to send some time before that."""
+
+
+def tell(text: str) -> None:
+    """To standard error, as print is not safe in a signal handler.
+
+    Where that is a terminal which has hung up, everything said from here on would end the run before it has saved.
+    """
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        same = os.path.samestat(os.fstat(1), os.fstat(2))
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2) if same else (2,):
+            os.dup2(nowhere, stream)
+        os.close(nowhere)

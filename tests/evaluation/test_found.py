@@ -1,0 +1,108 @@
+"""Which designs a folder holds, and which references they have."""
+
+import json
+
+import pytest
+
+from app.errors import UserError
+from app.evaluation.found import Found, find_designs
+from app.evaluation.references import References, protein_of
+from tests.evaluation.made_designs import helix, strand, write, write_manifest
+
+
+def test_any_folder_of_structures(tmp_path):
+    for name in (
+        "b.pdb",
+        "a.cif",
+        "a.pdb",
+        "sub/c.pdb.gz",
+        "evaluation/x.pdb",
+        "trajectories/y.pdb",
+        ".hidden.pdb",
+        "n.txt",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    designs, manifest = find_designs(tmp_path)
+    assert manifest == {}
+    assert {one.id: one.relative for one in designs} == {"a": "a.cif", "b": "b.pdb", "sub/c": "sub/c.pdb.gz"}
+
+
+def test_a_run_by_its_manifest(tmp_path):
+    write(tmp_path / "structures/len20_0.pdb", helix())
+    write(tmp_path / "structures/stray.pdb", helix())
+    records = [{"id": "len20_0"}, {"id": "len20_1", "error": "out of\nmemory"}, {"id": "gone", "status": "done"}]
+    write_manifest(tmp_path, records)
+    first, failed, gone = find_designs(tmp_path)[0]
+    assert first.path == tmp_path / "structures/len20_0.pdb" and len(first.digest) == 64
+    assert failed.path is None and failed.missing == "not made: out of memory"
+    assert gone.missing == "its structure file is not there"
+
+
+def test_files_outside_the_folder_are_not_looked_at(tmp_path):
+    write(tmp_path / "secret.pdb", helix())
+    run = tmp_path / "run"
+    (run / "structures").mkdir(parents=True)
+    for name in ("structures/../../secret.pdb", str(tmp_path / "secret.pdb"), "structures/link.pdb"):
+        write_manifest(run, [{"id": "x", "status": "done", "files": {name: "0"}}])
+        assert find_designs(run)[0][0].path is None
+    (run / "structures/link.pdb").symlink_to(tmp_path / "secret.pdb")
+    assert find_designs(run)[0][0].path is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"designs": 3}', '{"designs": [{"id": 1}]}', "[" * 100_000])
+def test_what_is_no_manifest_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"manifest.json: not the manifest of a run"):
+        find_designs(tmp_path)
+
+
+def test_there_has_to_be_something(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        find_designs(tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no structure file"):
+        find_designs(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"designs": []}))
+    with pytest.raises(UserError, match="names no design"):
+        find_designs(tmp_path)
+
+
+def test_references_by_name(tmp_path):
+    for name in ("1abc.pdb", "1abc_B_0.cif", "2xyz_A.pdb"):
+        (tmp_path / name).write_text("")
+    references = References(tmp_path)
+
+    def of(design, **record):
+        path, chain = references.of(Found(design, tmp_path / "x.pdb", record=record))
+        return path.name, chain
+
+    assert of("1abc") == of("1abc_3") == ("1abc.pdb", None)
+    assert of("1abc_A_0") == of("1abc_A") == ("1abc.pdb", "A")
+    assert of("1abc_B_0") == ("1abc_B_0.cif", None), "the whole name counts most"
+    assert of("2xyz_A_7") == ("2xyz_A.pdb", None)
+    assert of("len60_0", input="/elsewhere/1abc.pdb.gz chain C") == ("1abc.pdb", "C")
+    assert of("x_0", input="seqs.fasta record 2xyz_A") == ("2xyz_A.pdb", None)
+    with pytest.raises(UserError, match="no reference of that name"):
+        of("3new_A_0")
+
+
+def test_without_a_folder_the_manifests_input_is_the_reference(tmp_path):
+    native = write(tmp_path / "native.pdb", helix())
+    references = References(None)
+
+    def of(text):
+        return references.of(Found("a", tmp_path / "x.pdb", record={"input": text}))
+
+    assert of(f"{native} chain A") == (native, "A") and of(str(native)) == (native, None)
+    for text, said in ((None, "no --reference"), ("x.fasta record y", "no --reference"), ("gone.pdb", "is not where")):
+        with pytest.raises(UserError, match=said):
+            of(text)
+
+
+def test_a_chain_of_a_file(tmp_path):
+    path = write(tmp_path / "two.pdb", helix(), chains=[1] * 12 + [2] * 8)
+    assert len(protein_of(path, None)) == 20 and len(protein_of(path, "B")) == 8
+    with pytest.raises(UserError, match="has no chain C"):
+        protein_of(path, "C")
+    write(path, strand(9))
+    assert len(protein_of(path, None)) == 9, "a file that is replaced is read again"

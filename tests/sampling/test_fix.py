@@ -1,0 +1,111 @@
+"""`fix=...` against what a file has: by its own names, and nothing else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from app.errors import UserError
+from app.sampling.fix import fixed_residues
+from app.structure.read import read_structure, read_structure_with_report
+from app.structure.write import to_pdb
+from tests.sampling.made_inputs import write_structure
+
+
+@pytest.fixture
+def protein(tmp_path):
+    """Chain A: 5-9, 11-14. Chain H: -3 to 1, 3, 3A, 3B, 4."""
+    read = read_structure(write_structure(tmp_path / "x.pdb", 9, 9, first=5))
+    numbers = read.res_idx.copy()
+    numbers[9:] -= 8
+    ids = numbers.astype(str)
+    ids[14:] = ["3", "3A", "3B", "4"]
+    read = dataclasses.replace(read, chain_ids=("A", "H"), res_idx=numbers, residue_ids=ids)
+    to_pdb(read, tmp_path / "y.pdb")
+    return read_structure(tmp_path / "y.pdb")
+
+
+def named(protein, *fix):
+    mask, notes = fixed_residues(fix, protein, "y.pdb")
+    letters = np.array(protein.chain_ids)[protein.chain_idx - 1]
+    return [f"{chain}{name}" for chain, name in zip(letters[mask], protein.residue_ids[mask], strict=True)], notes
+
+
+def refusal(protein, *fix):
+    with pytest.raises(UserError) as caught:
+        fixed_residues(fix, protein, "y.pdb")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_file_is_as_described(protein):
+    assert " ".join(protein.residue_ids) == "5 6 7 8 9 11 12 13 14 -3 -2 -1 0 1 3 3A 3B 4"
+
+
+def test_residues_ranges_and_chains(protein):
+    assert named(protein, "A7-9") == (["A7", "A8", "A9"], [])
+    assert named(protein, "A7", "A9", "A7") == (["A7", "A9"], [])
+    assert len(named(protein, "H")[0]) == 9
+    assert named(protein, "H:") == named(protein, "H")
+    assert named(protein, "A:7-8") == named(protein, "A7-8")
+
+
+def test_numbers_below_zero(protein):
+    assert named(protein, "H-3") == (["H-3"], [])
+    assert named(protein, "H-3--1") == (["H-3", "H-2", "H-1"], [])
+    assert named(protein, "H-1-0") == (["H-1", "H0"], [])
+
+
+def test_insertion_codes(protein):
+    assert named(protein, "H3A") == (["H3A"], [])
+    assert named(protein, "H3") == (["H3"], [])  # the residue of that name, not those inserted after it
+    assert named(protein, "H3-3B") == (["H3", "H3A", "H3B"], [])
+    assert named(protein, "H3A-3B") == (["H3A", "H3B"], [])
+
+
+def test_a_range_may_hold_residues_that_the_file_lacks_and_its_ends_are_noted(protein):
+    assert named(protein, "A9-11") == (["A9", "A11"], [])
+    assert named(protein, "A1-6") == (["A5", "A6"], ["fix=A1-6: the file has no 1; fixed are A5-6"])
+    inside, (note,) = named(protein, "A10-99")
+    assert inside == ["A11", "A12", "A13", "A14"] and "no 10 and no 99" in note
+
+
+@pytest.mark.parametrize(
+    "text", ["B", "B1-5", "A50", "A50-60", "A3A", "a7", "", "A-", "A7-", "A7:9", "*", "A7..9", "7"]
+)
+def test_what_names_nothing_is_refused_with_what_there_is(protein, text):
+    told = refusal(protein, "A7", text)
+    assert told.startswith(f"fix={text}: names nothing in y.pdb, which has A5-9, ") and told.endswith(
+        "A11-14, H-3-1, H3-4"
+    )
+
+
+def test_other_refusals(protein):
+    assert refusal(protein, "A9-7").startswith("fix=A9-7: the range ends before it begins")
+    assert refusal(protein, "H3B-3A").startswith("fix=H3B-3A: the range ends before it begins")
+    assert refusal(protein, "A", "H").startswith("fix: names every residue of y.pdb, so that nothing is left to design")
+
+
+def test_numbers_in_the_order_of_the_file(protein):
+    """As in thrombin, whose light chain counts its insertion codes backwards."""
+    ids = protein.residue_ids.copy()
+    ids[:5] = ["1B", "1A", "1", "2", "3"]
+    odd = dataclasses.replace(protein, residue_ids=ids)
+    assert named(odd, "A1B-2")[0] == ["A1B", "A1A", "A1", "A2"]
+    assert refusal(odd, "A1-1B").startswith("fix=A1-1B: the range ends before it begins")
+
+
+def test_chain_names_that_can_be_read_in_two_ways(protein):
+    odd = dataclasses.replace(protein, chain_ids=("A", "A1"))
+    assert refusal(odd, "A13") == "fix=A13: may name A:13 or A1:3 of y.pdb: give one so"
+    assert named(odd, "A:13")[0] == ["A13"]
+    assert named(odd, "A1:3")[0] == ["A13"]
+    assert len(named(odd, "A1")[0]) == 9  # no residue A1 there
+    digits = dataclasses.replace(protein, chain_ids=("1", "2"))
+    assert named(digits, "17-9")[0] == ["17", "18", "19"]
+
+
+def test_an_antibody(shared):
+    protein, _ = read_structure_with_report(shared / "structures/1igy.cif.gz")
+    mask, notes = fixed_residues(["B82-83", "D52A"], protein, "1igy")
+    assert protein.residue_ids[mask].tolist() == ["82", "82A", "82B", "82C", "83", "52A"] and notes == []
