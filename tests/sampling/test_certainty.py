@@ -75,12 +75,12 @@ def test_structures_have_it_as_b_factors(run, tmp_path):
         torch.testing.assert_close(b_factors, 100 * expected, atol=0.006, rtol=0)
     path = write_structure(tmp_path / "x.pdb", 9)
     outcome, manifest = run(task="forward_folding", input=path)
-    assert (read_structure(outcome.folder / manifest["designs"][0]["files"][0]).b_factors == 100).all()
+    assert (read_structure(outcome.folder / next(iter(manifest["designs"][0]["files"]))).b_factors == 100).all()
 
 
 @pytest.mark.parametrize("formats", [["pdb"], ["mmcif"], ["pdb", "mmcif"]])
 def test_only_the_formats_asked_for_are_written(run, formats):
     outcome, manifest = run(task="unconditional", lengths=[9], formats=formats)
     suffixes = [{"pdb": "pdb", "mmcif": "cif"}[one] for one in formats]
-    assert manifest["designs"][0]["files"] == [f"structures/len9_0.{suffix}" for suffix in suffixes]
+    assert list(manifest["designs"][0]["files"]) == [f"structures/len9_0.{suffix}" for suffix in suffixes]
     assert len(list((outcome.folder / "structures").iterdir())) == len(formats)

@@ -175,9 +175,8 @@ def test_a_design_does_not_depend_on_the_batch_size(run, tmp_path, native):
     made = {}
     for size in (1, 3, 8):
         outcome, manifest = run(task="partial", input=tmp_path / "native.pdb", fix=FIX, samples=8, max_batch_size=size)
-        made[size] = [
-            (one["sequence"], read_structure(outcome.folder / one["files"][0]).atom37) for one in manifest["designs"]
-        ]
+        structures = {one["id"]: outcome.folder / next(iter(one["files"])) for one in manifest["designs"]}
+        made[size] = [(one["sequence"], read_structure(structures[one["id"]]).atom37) for one in manifest["designs"]]
     for size in (3, 8):
         for (sequence, atoms), (same, others) in zip(made[1], made[size], strict=True):
             assert sequence == same

@@ -62,8 +62,8 @@ def test_a_run_writes_them_where_it_is_asked(run, tmp_path):
     for task in ({"task": "unconditional", "lengths": [9, "4+5"]}, {"task": "forward_folding", "input": path}):
         outcome, manifest = run(**task, step_records=True)
         for design in manifest["designs"]:
-            assert design["files"][-1] == f"steps/{design['id']}.csv"
-            table = pandas.read_csv(outcome.folder / design["files"][-1])
+            assert list(design["files"])[-1] == f"steps/{design['id']}.csv"
+            table = pandas.read_csv(outcome.folder / list(design["files"])[-1])
             assert table.columns.tolist() == list(COLUMNS) and len(table) == STEPS
     outcome, _ = run(task="unconditional", lengths=[9])
     assert not (outcome.folder / "steps").exists()
