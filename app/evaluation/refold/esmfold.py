@@ -31,8 +31,10 @@ GAP = 512
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _BACKBONE = [0, 1, 2]  # N, CA and C among a residue's 14 atoms
 _NOT_READ = ("esm.contact_head.",)
-_FOLLOWING = ("af2_to_esm", "inv_freq", "position_ids")  # tables that follow from the sizes: transformers makes them
-_AGAIN = "copy the folder again, as the Hugging Face hub has facebook/esmfold_v1"
+_TABLES = ("af2_to_esm", "inv_freq")  # what follows from the configuration, and need not be among the weights
+_ROTARY_BASE = 10_000.0
+_PUBLISHED = "facebook/esmfold_v1"
+_AGAIN = f"copy the folder again, as the Hugging Face hub has {_PUBLISHED}"
 
 
 class EsmFold(Folder):
@@ -101,9 +103,10 @@ class EsmFold(Folder):
                 )
         except Exception as error:  # what transformers and torch meet in a folder that is not whole
             raise UserError(f"cannot be loaded ({type(error).__name__}: {one_line(error)[:200]}): {_AGAIN}") from None
-        lacking = [name for name in report["missing_keys"] if not name.startswith(_NOT_READ)]
-        if lacking := [name for name in lacking if not name.endswith(_FOLLOWING)]:
+        missing = [name for name in report["missing_keys"] if not name.startswith(_NOT_READ)]
+        if lacking := [name for name in missing if not name.endswith(_TABLES)]:
             raise UserError(f"its weights lack {sorted(lacking)[0]}: {_AGAIN}")
+        _fill_tables(model, missing)
         if half and self.device.type == NVIDIA:
             model.esm.half()  # as its authors run the language model on GPUs
         return model.eval().requires_grad_(False).to(self.device)
@@ -121,7 +124,17 @@ class EsmFold(Folder):
 
 
 PLUGIN = EsmFold
-_PUBLISHED = "facebook/esmfold_v1"
+
+
+def _fill_tables(model: nn.Module, missing: Sequence[str]) -> None:
+    """Where a file lacks them, transformers leaves in them what was in memory."""
+    for name in missing:
+        table = model.get_buffer(name)
+        if name.endswith("inv_freq"):  # of the language model's rotary position embedding (Su et al. 2021)
+            table.copy_(_ROTARY_BASE ** -(torch.arange(len(table), dtype=torch.float32) / len(table)))
+        else:  # AlphaFold's order of residue types to the language model's tokens, after padding
+            vocabulary = model.config.vocab_list
+            table.copy_(torch.tensor([vocabulary.index(token) for token in ("<pad>", *AATYPES_WITH_X)]))
 
 
 def _json(file: Path) -> dict:

@@ -1,4 +1,4 @@
-"""What a plug-in is: a model that gives sequences for backbones, or one that folds them. And which of them take part."""
+"""What a plug-in is, a model that gives sequences for backbones or folds them, and which of them take part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from app.devices import choose
-from app.evaluation.refold.registry import FOLDERS, INVERSE_FOLDERS, option
+from app.evaluation.refold.registry import FOLDERS, INVERSE_FOLDERS, Wanted, option
 from app.evaluation.refold.settings import RefoldSettings
 
 Chains = tuple[str, ...]
@@ -119,11 +119,11 @@ def chosen(settings: RefoldSettings) -> Chosen:
     return Chosen(settings, _one_of(INVERSE_FOLDERS, settings, device), _one_of(FOLDERS, settings, device))
 
 
-def _one_of(kind: Mapping[str, str], settings: RefoldSettings, device: torch.device) -> Any:
+def _one_of(kind: Mapping[str, Wanted], settings: RefoldSettings, device: torch.device) -> Any:
     names = [name for name in kind if name in settings.weights]
     if not names:
-        wanted = " or ".join(f"{option(name)} ({what.partition(':')[0]})" for name, what in kind.items())
-        return f"no weights: give {wanted}"
+        wanted = " or ".join(f"{option(name)} {one.metavar} ({one.what})" for name, one in kind.items())
+        return f"no weights, give {wanted}"
     name, weights = names[0], settings.weights[names[0]].expanduser()
     plugin = _class_of(name)(weights, device)
     fault = plugin.fault()

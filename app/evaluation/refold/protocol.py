@@ -17,7 +17,7 @@ from torch import Tensor
 from app.chem import atoms
 from app.chem.residues import to_sequence
 from app.evaluation.refold.batches import Failed, folded, redesigned
-from app.evaluation.refold.columns import CODESIGN, LIKELIHOOD, REDESIGN, skipped
+from app.evaluation.refold.columns import CODESIGN, COLUMNS, LIKELIHOOD, REDESIGN, skipped
 from app.evaluation.refold.compare import backbone_rmsd, likeness
 from app.evaluation.refold.plugin import Backbone, Chains, Folded, Redesign, chosen
 from app.evaluation.refold.settings import RefoldSettings
@@ -27,6 +27,8 @@ from app.geometry.frames import frames_from_backbone
 from app.types import Protein
 
 _BACKBONE = [atoms.N, atoms.CA, atoms.C]
+
+Folds = Mapping[Chains, Folded | Failed]
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,19 @@ def measured(
     given = {name: _design(one, _seed(settings.seed, name)) for name, one in designs.items() if len(one) <= longest}
     backbones = {name: one.backbone for name, one in given.items()}
     redesigns = redesigned(backbones, plugins.inverse, settings.sequences, settings.temperature, store)
-    wanted: dict[str, tuple[Chains | Failed, list[Chains] | Failed]] = {
-        name: (_own(one), _redesigns(one, redesigns[name])) for name, one in given.items()
-    }
-    every = [one for own, others in wanted.values() for one in (own, *(others if isinstance(others, list) else ()))]
+    own = {name: _own(one) for name, one in given.items()}
+    new = {name: _new(one, redesigns[name]) for name, one in given.items()}
+    every = [*own.values(), *(one for some in new.values() for one in some)]
     folds = folded([one for one in every if not isinstance(one, Failed)], plugins.folder, store, progress)
     rows = {}
     for name, protein in designs.items():
         if name not in given:
-            rows[name] = skipped(CODESIGN + REDESIGN + LIKELIHOOD, f"{len(protein)} residues, over {longest}")
+            rows[name] = skipped(COLUMNS, f"{len(protein)} residues, over {longest}")
             continue
-        own, others = wanted[name]
+        design = given[name].atoms
         rows[name] = (
-            _codesign(own if isinstance(own, Failed) else folds[own], given[name].atoms, settings)
-            | _best(others if isinstance(others, Failed) else others, folds, given[name].atoms, settings)
+            _codesign(own[name], folds, design, settings.designable)
+            | _best(new[name], folds, design, settings.designable)
             | _likelihood(redesigns[name])
         )
     return rows
@@ -97,45 +98,35 @@ def _seed(seed: int, name: str) -> int:
 
 
 def _own(design: _Design) -> Chains | Failed:
+    """The sequence that was designed."""
     sequence = design.backbone.sequence
     if unknown := sequence.count("X"):
         return Failed("it has no sequence" if unknown == len(sequence) else f"{unknown} of its residues are X")
     return design.chains(sequence)
 
 
-def _redesigns(design: _Design, made: Redesign | Failed) -> list[Chains] | Failed:
-    return made if isinstance(made, Failed) else [design.chains(sequence) for sequence in made.sequences]
+def _new(design: _Design, made: Redesign | Failed) -> list[Chains | Failed]:
+    """Sequences by inverse folding."""
+    return [made] if isinstance(made, Failed) else [design.chains(sequence) for sequence in made.sequences]
 
 
-def _codesign(fold: Folded | Failed, design: Tensor, settings: RefoldSettings) -> dict[str, Any]:
+def _codesign(own: Chains | Failed, folds: Folds, design: Tensor, limit: float) -> dict[str, Any]:
+    fold = own if isinstance(own, Failed) else folds[own]
     if isinstance(fold, Failed):
         return skipped(CODESIGN, fold.reason)
     rmsd = backbone_rmsd(fold.backbone, design)
-    return dict(zip(CODESIGN, (rmsd, *likeness(fold, design), rmsd <= settings.designable), strict=True))
+    return dict(zip(CODESIGN, (rmsd, *likeness(fold, design), rmsd <= limit), strict=True))
 
 
-def _best(
-    sequences: Sequence[Chains] | Failed,
-    folds: Mapping[Chains, Folded | Failed],
-    design: Tensor,
-    settings: RefoldSettings,
-) -> dict[str, Any]:
-    """Where one of the sequences could not be folded there is no best: a design is not judged by fewer than others."""
-    failed = (
-        [sequences] if isinstance(sequences, Failed) else [f for s in sequences if isinstance(f := folds[s], Failed)]
-    )
-    if failed:
+def _best(new: Sequence[Chains | Failed], folds: Folds, design: Tensor, limit: float) -> dict[str, Any]:
+    """Where one of the sequences could not be folded there is no best: none is judged by fewer than others are."""
+    found = [one if isinstance(one, Failed) else folds[one] for one in new]
+    if failed := [one for one in found if isinstance(one, Failed)]:
         return skipped(REDESIGN, failed[0].reason)
-    rmsds = [backbone_rmsd(folds[one].backbone, design) for one in sequences]
-    best = int(np.argmin(rmsds))
-    share = float(np.mean([rmsd <= settings.designable for rmsd in rmsds]))
-    told = (
-        rmsds[best],
-        *likeness(folds[sequences[best]], design),
-        share,
-        "/".join(sequences[best]),
-        rmsds[best] <= settings.designable,
-    )
+    rmsds = np.array([backbone_rmsd(one.backbone, design) for one in found])
+    best = int(rmsds.argmin())
+    rmsd, share = float(rmsds[best]), float((rmsds <= limit).mean())
+    told = (rmsd, *likeness(found[best], design), share, "/".join(new[best]), rmsd <= limit)
     return dict(zip(REDESIGN, told, strict=True))
 
 

@@ -1,10 +1,20 @@
 """The plug-ins there are, by name. Another one is a module of this package of its name, and a line here."""
 
-INVERSE_FOLDERS = {"protein_mpnn": "ProteinMPNN's weights: a file such as v_48_020.pt."}
-"""Models that give sequences for a backbone: name -> what to bring."""
+from typing import NamedTuple
 
-FOLDERS = {"esmfold": "ESMFold: a folder as the Hugging Face hub has it, such as a copy of facebook/esmfold_v1."}
-"""Models that fold a sequence: name -> what to bring."""
+
+class Wanted(NamedTuple):
+    """What a plug-in needs to be given."""
+
+    metavar: str
+    what: str
+
+
+INVERSE_FOLDERS = {"protein_mpnn": Wanted("FILE", "ProteinMPNN's weights, such as v_48_020.pt")}
+"""Models that give sequences for a backbone."""
+
+FOLDERS = {"esmfold": Wanted("FOLDER", "ESMFold as the Hugging Face hub has it, a copy of facebook/esmfold_v1")}
+"""Models that fold a sequence."""
 
 PLUGINS = INVERSE_FOLDERS | FOLDERS
 
