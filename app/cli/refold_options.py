@@ -38,7 +38,7 @@ def settings_of(given: dict[str, Any]) -> RefoldSettings:
     weights = {name: given[name] for name in PLUGINS if given.get(name) is not None}
     for name, path in weights.items():
         if not path.expanduser().exists():
-            raise UserError(f"{option(name)} {path}: there is none; {PLUGINS[name].what}, is what it takes")
+            raise UserError(f"{option(name)} {path}: there is none; give {PLUGINS[name].what}")
     rest = {setting: given[name] for name, (setting, *_) in _SETTINGS.items() if name in given}
     return parse(RefoldSettings, {"weights": weights, **rest})
 

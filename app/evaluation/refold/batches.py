@@ -118,9 +118,11 @@ def _in_parts(
     run: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any], size: int, ledger: Ledger, plugin: Plugin
 ) -> list[Any]:
     """What `run` makes of the items; of halves, and halves of these, where that fails, until those to blame are alone.
-    Batches of sizes that ran out of memory are halved at once."""
+    Batches of sizes that ran out of memory are halved at once, and single items of such a size not tried again."""
 
     def attempt(first: int, last: int) -> list[Any] | None:
+        if ledger.refuses(last - first, size):  # a single one: of others halves are attempted
+            return [Failed(_no_memory(plugin))]
         try:
             return run(items[first:last])
         except Exception as caught:
@@ -136,8 +138,12 @@ def _in_parts(
 
 def _told(error: Exception, plugin: Plugin) -> str:
     if is_out_of_memory(error):
-        return f"{plugin.name} ran out of memory on the {plugin.device.type} device"
+        return _no_memory(plugin)
     return f"{plugin.name} failed ({type(error).__name__}: {one_line(error)[:200]})"
+
+
+def _no_memory(plugin: Plugin) -> str:
+    return f"{plugin.name} ran out of memory on the {plugin.device.type} device"
 
 
 def _fault_in_loading(plugin: Plugin) -> str | None:

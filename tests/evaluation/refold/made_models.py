@@ -5,10 +5,9 @@ from pathlib import Path
 import torch
 
 from app.chem import atoms
-from app.chem.residues import NUM_AATYPES
+from app.chem.residues import NUM_AATYPES, to_sequence
 from app.evaluation.refold.mpnn.model import ProteinMPNN
 from app.evaluation.refold.plugin import Backbone
-from app.chem.residues import to_sequence
 from app.types import Protein
 from tests.factories import generator, perturb
 

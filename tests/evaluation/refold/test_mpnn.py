@@ -145,7 +145,7 @@ def test_low_temperatures_take_the_likeliest(model):
 
 
 def test_draws_follow_the_probabilities(model):
-    """Of the residue that is decoded first, whose probabilities are the same for all: 4,000 draws at temperature 0.5."""
+    """4,000 draws of one residue at temperature 0.5, within four standard deviations."""
     count = 4000
     seen = encoded(model, backbone(1)).repeated(count)
     noise = drawn(count, 1)[2]
