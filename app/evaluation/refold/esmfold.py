@@ -31,8 +31,7 @@ GAP = 512
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _BACKBONE = [0, 1, 2]  # N, CA and C among a residue's 14 atoms
 _NOT_READ = ("esm.contact_head.",)
-_TABLES = ("af2_to_esm", "inv_freq")  # what follows from the configuration, and need not be among the weights
-_ROTARY_BASE = 10_000.0
+_TABLES = ("af2_to_esm", "inv_freq")  # follow from the configuration: transformers makes those that are not in a file
 _PUBLISHED = "facebook/esmfold_v1"
 _AGAIN = f"copy the folder again, as the Hugging Face hub has {_PUBLISHED}"
 
@@ -103,10 +102,9 @@ class EsmFold(Folder):
                 )
         except Exception as error:  # what transformers and torch meet in a folder that is not whole
             raise UserError(f"cannot be loaded ({type(error).__name__}: {one_line(error)[:200]}): {_AGAIN}") from None
-        missing = [name for name in report["missing_keys"] if not name.startswith(_NOT_READ)]
+        missing = (name for name in report["missing_keys"] if not name.startswith(_NOT_READ))
         if lacking := [name for name in missing if not name.endswith(_TABLES)]:
             raise UserError(f"its weights lack {sorted(lacking)[0]}: {_AGAIN}")
-        _fill_tables(model, missing)
         if half and self.device.type == NVIDIA:
             model.esm.half()  # as its authors run the language model on GPUs
         return model.eval().requires_grad_(False).to(self.device)
@@ -124,17 +122,6 @@ class EsmFold(Folder):
 
 
 PLUGIN = EsmFold
-
-
-def _fill_tables(model: nn.Module, missing: Sequence[str]) -> None:
-    """Where a file lacks them, transformers leaves in them what was in memory."""
-    for name in missing:
-        table = model.get_buffer(name)
-        if name.endswith("inv_freq"):  # of the language model's rotary position embedding (Su et al. 2021)
-            table.copy_(_ROTARY_BASE ** -(torch.arange(len(table), dtype=torch.float32) / len(table)))
-        else:  # AlphaFold's order of residue types to the language model's tokens, after padding
-            vocabulary = model.config.vocab_list
-            table.copy_(torch.tensor([vocabulary.index(token) for token in ("<pad>", *AATYPES_WITH_X)]))
 
 
 def _json(file: Path) -> dict:

@@ -1,11 +1,13 @@
 """The plug-in: published files in, sequences out."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
 from app.errors import UserError
+from app.evaluation.refold.mpnn.model import ProteinMPNN
 from app.evaluation.refold.protein_mpnn import ProteinMpnn, read
 from tests.evaluation.refold.made_models import backbone, tiny_mpnn, write_protein_mpnn
 
@@ -41,8 +43,6 @@ def test_a_published_layout_is_read(file):
 
 def test_published_sizes_have_published_names():
     """Those of v_48_020.pt: 118 tensors, 1.66 million numbers."""
-    from app.evaluation.refold.mpnn.model import ProteinMPNN
-
     shapes = {name: tuple(value.shape) for name, value in ProteinMPNN().state_dict().items()}
     assert len(shapes) == 118
     assert shapes["features.embeddings.linear.weight"] == (16, 66)
@@ -97,15 +97,11 @@ def test_a_batch_equals_singles_and_seeds_decide(file):
         assert len(made.sequences) == len(set(made.sequences)) == 3
         assert {len(sequence) for sequence in made.sequences} == {len(one.sequence)}
         assert plugin.redesign([one], 2, 1.0)[0].sequences == made.sequences[:2]
-    from dataclasses import replace
-
     [other] = plugin.redesign([replace(several[0], seed=7)], 3, 1.0)
     assert other.sequences != together[0].sequences
 
 
 def test_the_likelihood_is_of_known_residues(file):
-    from dataclasses import replace
-
     plugin, one = ProteinMpnn(file, CPU), backbone(9)
     assert plugin.redesign([replace(one, sequence="X" * 9)], 1, 0.1)[0].nll is None
     [made] = plugin.redesign([one], 1, 0.1)
@@ -117,6 +113,11 @@ def test_the_likelihood_is_of_known_residues(file):
 def test_the_hash_is_of_the_file(file, tmp_path):
     same = tmp_path / "copy.pt"
     same.write_bytes(file.read_bytes())
-    other = write_protein_mpnn(tmp_path / "other.pt", seed=1)
+    (tmp_path / "other").mkdir()
+    other = write_protein_mpnn(tmp_path / "other" / file.name, seed=1)
     first, second, third = (ProteinMpnn(path, CPU).sha256 for path in (file, same, other))
     assert first == second != third
+    plugin = ProteinMpnn(file, CPU)
+    assert plugin.sha256 == first
+    file.write_bytes(other.read_bytes())  # another file of the same size in its place
+    assert plugin.sha256 == third

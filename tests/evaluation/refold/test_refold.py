@@ -13,7 +13,7 @@ from app.chem.residues import to_sequence
 from app.errors import UserError
 from app.evaluation.refold import COLUMNS, RefoldSettings, plugin, provenance, refold, why_not
 from app.evaluation.refold.columns import CODESIGN, LIKELIHOOD, REDESIGN
-from app.evaluation.refold.compare import backbone_rmsd
+from app.evaluation.refold.compare import backbone_rmsd, likeness
 from app.evaluation.refold.plugin import Folded, Folder, InverseFolder, Redesign
 from app.evaluation.refold.settings import PLUGINS
 from tests.evaluation.refold.made_models import protein, write_esmfold, write_protein_mpnn
@@ -143,14 +143,21 @@ def test_the_rmsd_is_biotites():
     assert backbone_rmsd(near(one, 0.0, 0).backbone, backbone_of(one)) == pytest.approx(0, abs=1e-4)
 
 
+def test_the_tm_score_is_of_ca_and_plddt_a_mean():
+    design = backbone_of(protein(30))
+    folded = design.clone()
+    folded[:, [0, 2]] += 50 * torch.randn(30, 2, 3, generator=generator())
+    tm, plddt = likeness(Folded(folded, torch.linspace(40, 80, 30)), design)
+    assert tm == pytest.approx(1.0, abs=1e-4) and plddt == pytest.approx(60.0, abs=1e-4)
+
+
 def test_exactly_at_the_limit_is_designable(stand_ins):
     design = protein(40)
     Folds.answers["A" * 40,] = near(design, 2.0, 80.0)
     found = refold({"a": design}, stand_ins)["a"]["sc_rmsd"]
     for limit, designable in ((found, True), (found - 1e-6, False)):
-        assert (
-            refold({"a": design}, stand_ins.model_copy(update={"designable": limit}))["a"]["designable"] is designable
-        )
+        row = refold({"a": design}, stand_ins.model_copy(update={"designable": limit}))["a"]
+        assert row["designable"] is designable and row["sc_share"] == designable / 8
 
 
 def test_designs_do_not_depend_on_each_other(tiny, tmp_path):
