@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from app.chem import atoms
@@ -21,6 +22,7 @@ from app.config.keys import one_line
 from app.devices import NVIDIA, full_precision
 from app.errors import UserError
 from app.evaluation.refold.plugin import Chains, Folded, Folder
+from app.model.esm.folder import EsmConfig
 
 LINKER = 25
 """Glycines between chains, as ESMFold's authors fold complexes."""
@@ -34,6 +36,20 @@ _NOT_READ = ("esm.contact_head.",)
 _TABLES = ("af2_to_esm", "inv_freq")  # follow from the configuration: transformers makes those that are not in a file
 _PUBLISHED = "facebook/esmfold_v1"
 _AGAIN = f"copy the folder again, as the Hugging Face hub has {_PUBLISHED}"
+
+
+class _StructureModule(BaseModel):
+    """What config.json says of loops over layers. The bounds are ten times the published numbers, or more."""
+
+    num_blocks: int = Field(8, gt=0, le=128)
+    num_resnet_blocks: int = Field(2, gt=0, le=32)
+    num_transition_layers: int = Field(1, gt=0, le=32)
+
+
+class _Trunk(BaseModel):
+    num_blocks: int = Field(48, gt=0, le=512)
+    max_recycles: int = Field(4, gt=0, le=64)
+    structure_module: _StructureModule = _StructureModule()
 
 
 class EsmFold(Folder):
@@ -83,17 +99,19 @@ class EsmFold(Folder):
 
     @cached_property
     def _model(self) -> nn.Module:
-        from transformers import EsmConfig, EsmForProteinFolding  # takes seconds to import
+        import transformers  # takes seconds
 
         plain = self._config()
-        known = inspect.signature(EsmConfig).parameters.keys() - {"kwargs"}  # no names of code, nor of other packages
+        known = inspect.signature(transformers.EsmConfig).parameters.keys() - {
+            "kwargs"
+        }  # no names of code, nor of other packages
         half = bool(plain["esmfold_config"].get("fp16_esm", True))
         plain["esmfold_config"] = plain["esmfold_config"] | {"fp16_esm": False}
         try:
             with _quiet():
-                model, report = EsmForProteinFolding.from_pretrained(
+                model, report = transformers.EsmForProteinFolding.from_pretrained(
                     self.weights,
-                    config=EsmConfig(**{key: value for key, value in plain.items() if key in known}),
+                    config=transformers.EsmConfig(**{key: value for key, value in plain.items() if key in known}),
                     local_files_only=True,
                     use_safetensors=self.files()[-1].suffix == ".safetensors",
                     weights_only=True,
@@ -118,6 +136,12 @@ class EsmFold(Folder):
         plain = _json(self.weights / "config.json")
         if plain.get("model_type") != "esm" or not isinstance(plain.get("esmfold_config"), dict):
             raise UserError(f"config.json is not that of an ESMFold: give a copy of {_PUBLISHED}")
+        try:
+            EsmConfig.model_validate(plain)
+            _Trunk.model_validate(plain["esmfold_config"].get("trunk") or {})
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise UserError(f"config.json is not that of an ESMFold ({one_line(told)[:200]}): {_AGAIN}") from None
         return plain
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,8 +127,13 @@ def _one_of(kind: Mapping[str, Wanted], settings: RefoldSettings, device: torch.
         return f"no weights, give {wanted}"
     name, weights = names[0], settings.weights[names[0]].expanduser()
     plugin = _class_of(name)(weights, device)
-    fault = plugin.fault()
+    fault = plugin.fault() or _unreadable(plugin.files())
     return plugin if fault is None else f"{option(name)} {weights}: {fault}"
+
+
+def _unreadable(files: Sequence[Path]) -> str | None:
+    closed = [file.name for file in files if not os.access(file, os.R_OK)]
+    return f"{closed[0]} may not be read: see to its rights" if closed else None
 
 
 def _class_of(name: str) -> type[Plugin]:

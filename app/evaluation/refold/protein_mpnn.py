@@ -40,33 +40,20 @@ class ProteinMpnn(InverseFolder):
         """Residues are drawn in a random order, one for each sequence. The likelihood is that of a single order."""
         lengths = [len(one.sequence) for one in backbones]
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        encoded = self._model.encode(
-            *(
-                rows.to(self.device)
-                for rows in (
-                    pad_sequence([one.atoms for one in backbones], batch_first=True),
-                    mask,
-                    pad_sequence([one.numbers for one in backbones], batch_first=True),
-                    pad_sequence([one.chains for one in backbones], batch_first=True),
-                )
-            )
+        coordinates, numbers, chains = (
+            pad_sequence([getattr(one, name) for one in backbones], batch_first=True).to(self.device)
+            for name in ("atoms", "numbers", "chains")
         )
-        draws = [_draws(one.seed, len(one.sequence), count, max(lengths)) for one in backbones]
+        encoded = self._model.encode(coordinates, mask.to(self.device), numbers, chains)
+        draws = [_draws(one.seed, length, count, max(lengths)) for one, length in zip(backbones, lengths, strict=True)]
+        orders = torch.stack([order for order, _ in draws]).to(self.device)  # [B, 1 + count, N]
+        noise = torch.cat([noise for _, noise in draws]).to(self.device)
         own = pad_sequence([_tokens(one.sequence) for one in backbones], batch_first=True, padding_value=_UNKNOWN)
-        first = torch.stack([order[0] for order, _ in draws])
-        said = self._model(encoded, own.to(self.device), first.to(self.device)).cpu()
-        drawn, _ = self._model.sample(
-            encoded.repeated(count),
-            torch.cat([order[1:] for order, _ in draws]).to(self.device),
-            torch.cat([noise for _, noise in draws]).to(self.device),
-            temperature,
-        )
+        said = self._model(encoded, own.to(self.device), orders[:, 0]).cpu()
+        drawn, _ = self._model.sample(encoded.repeated(count), orders[:, 1:].flatten(0, 1), noise, temperature)
         drawn = drawn.cpu().unflatten(0, (len(backbones), count))
         return [
-            Redesign(
-                sequences=tuple("".join(LETTERS[token] for token in row[:length]) for row in rows.tolist()),
-                nll=_likelihood(log_p, tokens),
-            )
+            Redesign(tuple(_letters(row[:length]) for row in rows), _likelihood(log_p, tokens))
             for rows, length, log_p, tokens in zip(drawn, lengths, said, own, strict=True)
         ]
 
@@ -143,6 +130,10 @@ def _draws(seed: int, length: int, count: int, padded: int) -> tuple[Tensor, Ten
 
 def _tokens(sequence: str) -> Tensor:
     return torch.tensor([LETTERS.index(letter) for letter in sequence])
+
+
+def _letters(tokens: Tensor) -> str:
+    return "".join(LETTERS[token] for token in tokens.tolist())
 
 
 def _likelihood(log_p: Tensor, tokens: Tensor) -> float | None:

@@ -142,8 +142,15 @@ def test_folders_that_are_not_whole_are_refused(folder, tmp_path):
 
 def test_other_models_are_refused(folder):
     plain = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(plain | {"esmfold_config": None}))
-    assert "not that of an ESMFold" in refused(folder)
+    deep = plain["esmfold_config"] | {"trunk": plain["esmfold_config"]["trunk"] | {"num_blocks": 10**9}}
+    for other in (
+        {"esmfold_config": None},
+        {"model_type": "bert"},
+        {"num_hidden_layers": 10**9},
+        {"esmfold_config": deep},
+    ):
+        (folder / "config.json").write_text(json.dumps(plain | other))
+        assert "not that of an ESMFold" in refused(folder)
     (folder / "config.json").write_text(json.dumps(plain))
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "elsewhere"}))
     assert "adapter_config.json" in refused(folder)

@@ -2,6 +2,10 @@
 
 import dataclasses
 import logging
+import os
+import sys
+import types
+from pathlib import Path
 
 import biotite.structure as struc
 import numpy as np
@@ -11,7 +15,7 @@ import torch
 from app.chem import atoms
 from app.chem.residues import to_sequence
 from app.errors import UserError
-from app.evaluation.refold import COLUMNS, RefoldSettings, plugin, provenance, refold, why_not
+from app.evaluation.refold import COLUMNS, RefoldSettings, plugin, provenance, refold, registry, why_not
 from app.evaluation.refold.columns import CODESIGN, LIKELIHOOD, REDESIGN
 from app.evaluation.refold.compare import backbone_rmsd, likeness
 from app.evaluation.refold.plugin import Folded, Folder, InverseFolder, Redesign
@@ -307,6 +311,12 @@ def test_weights_that_cannot_be_used_are_a_reason(tiny, tmp_path):
     assert isinstance(row["sequence_nll"], float)
 
 
+def test_weights_that_may_not_be_read_are_a_reason(tiny, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda file, _: file.name != "config.json")
+    told = why_not(RefoldSettings(weights={"esmfold": tiny["esmfold"]}, device="cpu"))
+    assert told.startswith(f"--esmfold {tiny['esmfold']}: config.json may not be read")
+
+
 def test_provenance_names_what_took_part(tiny):
     told = provenance(RefoldSettings(weights={"protein_mpnn": tiny["protein_mpnn"]}, device="cpu"))
     assert told["sequences"] == 8 and told["temperature"] == 0.1 and told["designable"] == 2.0
@@ -328,3 +338,23 @@ def test_every_plug_in_of_the_registry_is_there():
     for name in PLUGINS:
         kind = plugin._class_of(name)
         assert kind.name == name and issubclass(kind, InverseFolder if name in plugin.INVERSE_FOLDERS else Folder)
+
+
+def test_another_plug_in_is_a_module_and_a_line(monkeypatch, stand_ins, tmp_path):
+    module = types.ModuleType("other")
+    module.PLUGIN = type("Other", (Writes,), {"name": "other"})
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "app.evaluation.refold.other", module)
+    for known in (registry.INVERSE_FOLDERS, registry.PLUGINS):
+        monkeypatch.setitem(known, "other", registry.Wanted("FILE", "weights of another kind"))
+    settings = RefoldSettings(weights={"other": tmp_path / "esmfold"}, device="cpu", cache=tmp_path / "others")
+    assert refold({"a": protein(9)}, settings)["a"]["sequence_nll"] == 0.9
+    assert "--other FILE" in why_not(RefoldSettings(device="cpu"))
+    with pytest.raises(ValueError, match="--other and --protein-mpnn do the same"):
+        RefoldSettings(weights={"other": "x", "protein_mpnn": "y"})
+
+
+def test_every_column_is_defined():
+    docs = Path(__file__).parents[3] / "docs"
+    defined = "".join(file.read_text() for file in docs.glob("metrics*.md"))
+    assert [column for column in COLUMNS if f"| `{column}` |" not in defined] == []
