@@ -33,14 +33,18 @@ def with_refold_options(command: Callable) -> Callable:
 
 
 def settings_of(given: dict[str, Any]) -> RefoldSettings:
-    """The settings that options by these names make. Raises UserError for values that cannot be, and for weights that
-    were named and are not there."""
+    """The settings that options by these names make. Raises UserError for values that cannot be, a device that is not
+    here, and weights that were named and are not there."""
+    from app.devices import choose  # torch: only for commands that need it
+
     weights = {name: given[name] for name in PLUGINS if given.get(name) is not None}
     for name, path in weights.items():
         if not path.expanduser().exists():
             raise UserError(f"{option(name)} {path}: there is none; give {PLUGINS[name].what}")
     rest = {setting: given[name] for name, (setting, *_) in _SETTINGS.items() if name in given}
-    return parse(RefoldSettings, {"weights": weights, **rest})
+    settings = parse(RefoldSettings, {"weights": weights, **rest})
+    choose(settings.device, option("device"))
+    return settings
 
 
 _SETTINGS = {

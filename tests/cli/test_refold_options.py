@@ -59,6 +59,8 @@ def test_bad_values_are_one_line(run, tmp_path):
         run("designs", "--esmfold", str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"^sequences=0: wanted greater than"):
         run("designs", "--sequences", "0")
+    with pytest.raises(UserError, match=r"^--device=tpu is unknown"):
+        run("designs", "--device", "tpu")
 
 
 def test_help_names_every_plug_in(run):

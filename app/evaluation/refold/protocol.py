@@ -52,26 +52,25 @@ def measured(
 ) -> dict[str, dict[str, Any]]:
     """As `app.evaluation.refold.refold` says."""
     plugins, store = chosen(settings), Store(settings.cache)
-    longest = settings.longest or max((len(one) for one in designs.values()), default=0)
-    given = {name: _design(one, _seed(settings.seed, name)) for name, one in designs.items() if len(one) <= longest}
+    given, rows = {}, {}
+    for name, protein in designs.items():  # once: it may be read from its file each time
+        if settings.longest is not None and len(protein) > settings.longest:
+            rows[name] = skipped(COLUMNS, f"{len(protein)} residues, over {settings.longest}")
+        else:
+            given[name] = _design(protein, _seed(settings.seed, name))
     backbones = {name: one.backbone for name, one in given.items()}
     redesigns = redesigned(backbones, plugins.inverse, settings.sequences, settings.temperature, store)
     own = {name: _own(one) for name, one in given.items()}
     new = {name: _new(one, redesigns[name]) for name, one in given.items()}
     every = [*own.values(), *(one for some in new.values() for one in some)]
     folds = folded([one for one in every if not isinstance(one, Failed)], plugins.folder, store, progress)
-    rows = {}
-    for name, protein in designs.items():
-        if name not in given:
-            rows[name] = skipped(COLUMNS, f"{len(protein)} residues, over {longest}")
-            continue
-        design = given[name].atoms
+    for name, one in given.items():
         rows[name] = (
-            _codesign(own[name], folds, design, settings.designable)
-            | _best(new[name], folds, design, settings.designable)
+            _codesign(own[name], folds, one.atoms, settings.designable)
+            | _best(new[name], folds, one.atoms, settings.designable)
             | _likelihood(redesigns[name])
         )
-    return rows
+    return {name: rows[name] for name in designs}
 
 
 def _design(protein: Protein, seed: int) -> _Design:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 
 import biotite.structure as struc
@@ -271,6 +272,24 @@ def test_longer_designs_than_wanted_are_told(stand_ins):
     assert refold({}, stand_ins) == {}
 
 
+def test_each_design_is_read_once(stand_ins):
+    """An evaluation hands over a mapping that reads a design's file whenever it is asked for it."""
+    read = []
+
+    class Files(Mapping):
+        def __getitem__(self, name):
+            read.append(name)
+            return protein(9)
+
+        def __iter__(self):
+            return iter("cab")
+
+        def __len__(self):
+            return 3
+
+    assert list(refold(Files(), stand_ins)) == [*"cab"] and read == [*"cab"]
+
+
 def test_oxygens_that_a_file_lacks_are_placed(tiny, tmp_path):
     design = protein(9)
     design.atom_mask[:, atoms.O] = False
@@ -357,4 +376,4 @@ def test_another_plug_in_is_a_module_and_a_line(monkeypatch, stand_ins, tmp_path
 def test_every_column_is_defined():
     docs = Path(__file__).parents[3] / "docs"
     defined = "".join(file.read_text() for file in docs.glob("metrics*.md"))
-    assert [column for column in COLUMNS if f"| `{column}` |" not in defined] == []
+    assert [column for column in COLUMNS if f"`{column}`" not in defined] == []
