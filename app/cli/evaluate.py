@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from app.cli.refold_options import with_refold_options
 from app.errors import UserError
+from app.evaluation.refold import RefoldSettings
 
 if TYPE_CHECKING:
     from app.evaluation.run import Evaluation
@@ -23,6 +25,7 @@ SHOWN = (
 """Columns of the table on the terminal; summary.json has all."""
 
 
+@with_refold_options
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or any folder of structure files.")],
     reference: Annotated[Path | None, typer.Option(help="Structures that designs are held against, by name.")] = None,
@@ -35,6 +38,8 @@ def evaluate(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
     viewer: Annotated[Path | None, typer.Option(help="3Dmol-min.js for the report, if not the installed one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    *,
+    refold: RefoldSettings,
 ) -> None:
     """Measure every design of a folder: FOLDER/evaluation/designs.csv, designs.parquet, summary.json.
 
@@ -52,7 +57,7 @@ def evaluate(
     )
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     with _Bars(notes) as bars:
-        found = evaluate(folder, settings, tell=bars.tell, say=notes.print)
+        found = evaluate(folder, settings, refold=refold, tell=bars.tell, say=notes.print)
     looked_at = _write_report(folder, viewer, notes)
     if as_json:
         print(json.dumps(found.summary, indent=1))
