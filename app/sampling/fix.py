@@ -9,10 +9,10 @@ import torch
 
 from app.errors import UserError
 from app.sampling.layout import Layout
-from app.structure.numbering import split_residue_ids
+from app.structure.numbering import split_residue_id, split_residue_ids
 from app.types import Protein
 
-_ID = r"-?\d+[A-Za-z]?"
+_ID = r"-?\d{1,9}[A-Za-z]?"
 _RANGE = re.compile(rf"({_ID})(?:-({_ID}))?")
 Key = tuple[int, str]  # number and insertion code
 _LISTED = 6  # runs of residues of a chain that an error names
@@ -71,9 +71,11 @@ class _Chains:
                 yield _Reading(f"{name}:", own, [])
             elif rest != text and (ends := _RANGE.fullmatch(rest.removeprefix(":"))):
                 ids = [end for end in ends.groups() if end]
-                if len(places := self._from_to(text, own, _key(ids[0]), _key(ids[-1]))):
+                if len(places := self._from_to(text, own, split_residue_id(ids[0]), split_residue_id(ids[-1]))):
                     there = {self.keys[place] for place in own}
-                    yield _Reading(f"{name}:{ends[0]}", places, [end for end in ids if _key(end) not in there])
+                    yield _Reading(
+                        f"{name}:{ends[0]}", places, [end for end in ids if split_residue_id(end) not in there]
+                    )
 
     def spans(self, own: np.ndarray) -> Iterator[str]:
         mask = torch.zeros(len(self.keys), dtype=torch.bool)
@@ -93,8 +95,3 @@ class _Chains:
         if stop <= start and first != last and (last < first or {first, last} <= set(keys)):
             raise UserError(f"fix={text}: the range ends before it begins: give its ends in the file's order")
         return own[start:stop]
-
-
-def _key(name: str) -> Key:
-    numbers, codes = split_residue_ids([name])
-    return int(numbers[0]), str(codes[0])

@@ -142,6 +142,8 @@ def _read(file: Path, request: Request) -> list[Given]:
 
 
 def _partial(protein: Protein, file: Path, fix: Sequence[str], notes: tuple[str, ...]) -> Given:
+    """All of the file as one design. It is centred over all residues, those to be designed included, as examples are in
+    training: where these lie in the mean is the file's."""
     fixed, of_fix = fixed_residues(fix, protein, file)
     kept = Kept(*(torch.from_numpy(values) for values in (fixed, protein.atom37, protein.atom_mask)))
     return replace(from_protein(protein, str(file), (*notes, *of_fix)), kept=kept)

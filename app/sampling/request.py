@@ -83,7 +83,9 @@ class Request(BaseModel):
     @field_validator("fix", mode="before")
     @classmethod
     def _entries(cls, fix):
-        return fix if fix is None else [part.strip() for entry in _listed(fix) for part in str(entry).split(",")]
+        if fix is None:
+            return None
+        return ["".join(part.split()) for entry in _listed(fix) for part in str(entry).split(",")]
 
     @field_validator("formats", mode="before")
     @classmethod

@@ -55,7 +55,8 @@ def sample(
 
     trans_0 [B, N, 3] (angstrom), rotmats_0 [B, N, 3, 3], aatypes_0 [B, N]: the noise, drawn if not given.
     trans_1, rotmats_1, aatypes_1: what the task gives (forward folding the last, inverse folding the first two), and
-    the residues that stay as they are where diffuse_mask is 0. res_mask, diffuse_mask [B, N]: all 1 if not given.
+    the residues that stay as they are where diffuse_mask is 0, in any task; partial design is nothing else. res_mask,
+    diffuse_mask [B, N]: all 1 if not given.
     chain_idx, res_idx [B, N]: one chain counted from 1 if not given.
 
     Raises UserError for an unknown task or sampler, and for inputs that are missing, misshapen or not finite.

@@ -66,9 +66,15 @@ def residue_ids(number: np.ndarray, ins_code: np.ndarray, chain: np.ndarray, res
 
 
 def split_residue_ids(ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers [R] int64 and insertion codes [R] str, "" for none, of `residue_ids`: "52A" is 52 and "A"."""
-    numbers, codes = zip(*(_RESIDUE_ID.fullmatch(name).groups() for name in ids), strict=True)
+    """Numbers [R] int64 and insertion codes [R] str, "" for none, of `residue_ids`."""
+    numbers, codes = zip(*map(split_residue_id, ids), strict=True)
     return np.array(numbers, dtype=np.int64), np.array(codes)
+
+
+def split_residue_id(name: str) -> tuple[int, str]:
+    """Number and insertion code: "52A" is 52 and "A"."""
+    number, code = _RESIDUE_ID.fullmatch(name).groups()
+    return int(number), code
 
 
 _RESIDUE_ID = re.compile(r"(-?\d+)([A-Za-z]?)")

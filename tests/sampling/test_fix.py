@@ -71,7 +71,24 @@ def test_a_range_may_hold_residues_that_the_file_lacks_and_its_ends_are_noted(pr
 
 
 @pytest.mark.parametrize(
-    "text", ["B", "B1-5", "A50", "A50-60", "A3A", "a7", "", "A-", "A7-", "A7:9", "*", "A7..9", "7"]
+    "text",
+    [
+        "B",
+        "B1-5",
+        "A50",
+        "A50-60",
+        "A3A",
+        "a7",
+        "",
+        "A-",
+        "A7-",
+        "A7:9",
+        "*",
+        "A7..9",
+        "7",
+        "A" + "9" * 400,
+        "A7-" + "9" * 20,
+    ],
 )
 def test_what_names_nothing_is_refused_with_what_there_is(protein, text):
     told = refusal(protein, "A7", text)
