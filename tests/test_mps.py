@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 import yaml
+from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,7 +18,7 @@ from app.data.batching import collate
 from app.data.features import features
 from app.errors import UserError
 from app.geometry.superpose import superpose
-from app.sampling import SAMPLERS, sample
+from app.sampling import SAMPLERS, predict, sample
 from app.structure.read import read_structure
 from app.training.fit import accelerator_of
 from app.training.module import CodesignModule
@@ -38,6 +40,19 @@ def mac(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     with StandIn() as stand_in:
         yield stand_in
+
+
+@pytest.fixture
+def lightning_on_it(monkeypatch):
+    """Lightning asks the machine itself what there is: it is given the stand-in as the device of a CPU run."""
+
+    def trainer(accelerator, **settings):
+        made = Trainer(accelerator="cpu", **settings)
+        made.strategy._root_device = torch.device("cpu" if accelerator == "cpu" else "mps")
+        return made
+
+    monkeypatch.setattr(predict, "Trainer", trainer)
+    monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
 
 
 @pytest.fixture
@@ -166,7 +181,7 @@ def test_superposition_takes_its_decomposition_to_the_cpu(mac):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_inference(mac, tmp_path, task):
+def test_inference(mac, lightning_on_it, tmp_path, task):
     module = tiny_module()
     saved = {"state_dict": module.state_dict(), "epoch": 0, "global_step": 0}
     module.on_save_checkpoint(saved)
