@@ -39,12 +39,11 @@ def _backends(device: str) -> list[str]:
 
 
 def esm_job(point: Point) -> Job:
-    """The reference is transformers with all attention maps written out; all others run FAPLM where it is installed."""
+    """The reference is transformers with all attention maps written out; all others run FAPLM."""
     batch = noisy_batch(point.length, point.size, FlowSettings()).to(point.torch_device)
 
     def run(backend: str, dtype: torch.dtype = point.torch_dtype) -> Outputs:
-        package = "transformers" if backend == REFERENCE or _absent("faplm") else "faplm"
-        model = _language_model(package, dtype)
+        model = _language_model(_package(backend), dtype)
         model.release()
         return {"hidden": model(batch, point.torch_device).hidden[-1]}
 
@@ -52,7 +51,7 @@ def esm_job(point: Point) -> Job:
         run=run,
         outputs=run,
         error=largest_difference,
-        refuses=lambda backend: _absent("transformers"),
+        refuses=lambda backend: _absent(_package(backend)),
         batch=lambda backend: point.size,
     )
 
@@ -66,6 +65,10 @@ class RandomLanguageModel(LanguageModel):
 
     def _found(self) -> tuple[EsmFolder, dict[str, Tensor]]:
         return _files()
+
+
+def _package(backend: str) -> str:
+    return "transformers" if backend == REFERENCE else "faplm"
 
 
 def _absent(package: str) -> str | None:
