@@ -1,5 +1,6 @@
 """The residual MLP over edges and their nodes. Widths of a call: c_z, those of both hidden layers, and the output's."""
 
+import torch
 from torch import Tensor
 
 from app.devices import NVIDIA, compute_dtype, has_hopper, kind
