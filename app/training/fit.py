@@ -88,12 +88,16 @@ class Begin(Callback):
 
 
 def fit(
-    module: CodesignModule, folder: RunFolder, environment: EnvironmentSettings, resumed: Opened | None = None
-) -> tuple[Trainer, int | None]:
-    """Train until the recipe's end or a signal; the trainer and that signal, if there was one.
+    module: CodesignModule,
+    folder: RunFolder,
+    environment: EnvironmentSettings,
+    stop: StopOnSignal,
+    resumed: Opened | None = None,
+) -> Trainer:
+    """Train until the recipe's end or a signal.
 
-    environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
-    are restored.
+    environment: what kernels are to find. stop: tells of the signal; for the caller to restore. resumed: the checkpoint
+    to go on from; its weights, optimizer and counters are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
     written, where training diverges, and where too many optimizer steps in a row are skipped.
     """
@@ -110,7 +114,7 @@ def fit(
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
-    metrics, stop, counts = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal(), Counts()
+    metrics, counts = LogMetrics(settings.log_every, _flops(recipe)), Counts()
     ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
     validate = Validate(recipe, stop, ema, metrics.throughput, counts) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
@@ -145,7 +149,7 @@ def fit(
         say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
     finally:
         data.teardown()  # Lightning leaves that out after an error: workers would outlive the run
-    return trainer, stop.received
+    return trainer
 
 
 def _flops(recipe: Recipe) -> TrainFlops | None:

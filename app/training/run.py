@@ -28,6 +28,7 @@ from app.training.auto_resume import AUTO, folder_of, newest
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
 from app.training.fit import accelerator_of, fit
+from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import dtype_of
 from app.training.module import CodesignModule
 from app.training.optimizer import group_names
@@ -79,8 +80,12 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
             _finish(plan.folder, plan.resume, plan.recipe)
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
-    trainer, received = fit(module, plan.folder, settings, plan.resume)
-    return conclude(plan, trainer.global_step, received)
+    stop = StopOnSignal()
+    try:
+        trainer = fit(module, plan.folder, settings, stop, plan.resume)
+        return conclude(plan, trainer.global_step, stop.received)
+    finally:
+        stop.restore()
 
 
 def _finish(folder: RunFolder, ended: Opened, recipe: Recipe) -> None:
