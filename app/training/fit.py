@@ -25,6 +25,7 @@ from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
+from app.training.meanwhile import Seen, refuse_written_since
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
 from app.training.progress import StepBar, StepLines
@@ -43,8 +44,8 @@ from app.training.validate import SECONDS, Validate, is_on
 class Begin(Callback):
     """Takes possession of the run's folder, once everything that could be wrong has been found right."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
-        self.folder, self.recipe, self.metrics, self.validate = folder, recipe, metrics, validate
+    def __init__(self, folder: RunFolder, seen: Seen, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
+        self.folder, self.seen, self.recipe, self.metrics, self.validate = folder, seen, recipe, metrics, validate
         self.lock = Lock(folder.path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -71,6 +72,7 @@ class Begin(Callback):
             of_a_run_that_goes_on[SECONDS] = self.validate.validated_step
         plain = self.recipe.model_dump(mode="json")
         self.lock.take()
+        refuse_written_since(self.folder, self.seen)
         self.folder.begin(plain, step)
         keep_in(self.folder.log)
         for logger in trainer.loggers:
@@ -90,14 +92,16 @@ class Begin(Callback):
 def fit(
     module: CodesignModule,
     folder: RunFolder,
+    seen: Seen,
     environment: EnvironmentSettings,
     stop: StopOnSignal,
     resumed: Opened | None = None,
 ) -> Trainer:
     """Train until the recipe's end or a signal.
 
-    environment: what kernels are to find. stop: tells of the signal; for the caller to restore. resumed: the checkpoint
-    to go on from; its weights, optimizer and counters are restored.
+    seen: the folder's checkpoints when it was found that the run may begin there. environment: what kernels are to
+    find. stop: tells of the signal; for the caller to restore. resumed: the checkpoint to go on from; its weights,
+    optimizer and counters are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
     written, where training diverges, and where too many optimizer steps in a row are skipped.
     """
@@ -121,7 +125,7 @@ def fit(
     callbacks = [
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
-        Begin(folder, recipe, metrics, validate),
+        Begin(folder, seen, recipe, metrics, validate),
         KernelEnvironment(recipe.kernels, environment, folder),
         SkippedSteps(folder, counts, module.step.ledger, settings.stop_after_skipped),
         metrics,
