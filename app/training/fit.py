@@ -8,6 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from app.config.keys import one_line
 from app.data.datamodule import ProteinDataModule
+from app.data.worker_death import told_if_a_worker_died
 from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
@@ -103,7 +104,7 @@ def fit(
     find. stop: tells of the signal; for the caller to restore. resumed: the checkpoint to go on from; its weights,
     optimizer and counters are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
-    written, where training diverges, and where too many optimizer steps in a row are skipped.
+    written, where training diverges, where a data worker dies, and where too many optimizer steps in a row are skipped.
     """
     recipe = module.recipe
     settings = recipe.trainer
@@ -149,6 +150,8 @@ def fit(
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
     except (SystemExit, RuntimeError) as error:
         if stop.received is None:
+            if told := told_if_a_worker_died(error):
+                raise told from None
             raise
         say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
     finally:
