@@ -4,7 +4,8 @@ import os
 import signal
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; what schedulers send before they kill; what SLURM is told to send some time before that."""
+"""Ctrl-C; what schedulers send before they kill; what SLURM is told to send some time before that. Of several that
+ranks of one run received, the last of these counts."""
 
 
 def tell(text: str) -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from app.errors import UserError
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from app.training.replay import Replayed
 
 DEVICE = "device"
+
+_WIDEST = 1000
+"""Columns where no terminal says how many: lines of a file are not to be broken."""
 
 
 def replay(
@@ -41,6 +45,8 @@ def replay(
         device = choose()
     found = replay(kept, device)
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDEST
     console.print(_table(found))
     console.print(f"step {kept.step}, on {device.type}: {found.verdict()}", soft_wrap=True)
 
@@ -65,6 +71,7 @@ def _table(found: "Replayed") -> Table:
     for row in found.rows:
         values = [f"{value:.4g}" for value in row.losses.values()]
         style = None if all(map(math.isfinite, row.losses.values())) else "bold red"
-        cells = [row.name, *(str(getattr(row.place, each)) for each in where), str(row.length), *values]
+        name = Text(row.name, overflow="fold")  # whole in any width, and what is in it is neither markup nor emoji
+        cells = [name, *(str(getattr(row.place, each)) for each in where), str(row.length), *values]
         table.add_row(*cells, style=style)
     return table

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -55,6 +56,15 @@ class Lock:
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """From `take` to `release`."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.release()
 
     def holder(self) -> str | None:
         """The other process that holds it, as `process 12 on host`; None where none does.

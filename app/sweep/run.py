@@ -2,15 +2,17 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.errors import UserError
+from app.files.lock import Lock
 from app.sweep import report
 from app.sweep.check import check, refuse_running
 from app.sweep.jobs import Job, Sweep, read_sweep
 from app.sweep.local import Local
 from app.sweep.report import Standing
 from app.training.console import console, say
+from app.training.recipe import TrainerSettings
 
 FLAGS = ("--multirun", "-m")
 
@@ -28,13 +30,7 @@ def sweep(arguments: Sequence[str]) -> int:
     asked = read_sweep([text for text in arguments if text not in FLAGS])
     on_slurm = _is_for_slurm(asked.launcher)
     _refuse_ranks()
-    before = report.slurm_jobs(asked)
-    refuse_running([job for job in asked.jobs if not (on_slurm and job.name in before)])  # the queue tells of those
     checked = check(asked.jobs)
-    standings = {
-        job: Standing.ended(0) if done else Standing(slurm_job=before.get(job.name))
-        for job, (_, done) in checked.items()
-    }
     if on_slurm:
         try:
             from app.sweep import slurm
@@ -42,10 +38,14 @@ def sweep(arguments: Sequence[str]) -> int:
             raise UserError(f"{LAUNCHER}{SLURM}: {error.name} is not installed: pip install -e '.[slurm]'") from None
         trainers = [trainer for trainer, _ in checked.values()]
         settings = slurm.settings_of(asked.launcher, asked.folder, trainers)
-    done = sum(done for _, done in checked.values())
-    say(f"sweep of {len(asked.jobs)} jobs into {asked.folder}" + (f", {done} done before" if done else ""))
-    report.write(asked, standings)
-    received = slurm.run(asked, standings, settings) if on_slurm else _run_here(asked, standings)
+    with Lock(asked.folder, doing="running a sweep").held():
+        standings = _begin(asked, checked, on_slurm)
+        if on_slurm:
+            waiting = slurm.submit(asked, standings, settings)
+        else:
+            received = _run_here(asked, standings)
+    if on_slurm:  # others may wait as well, and submit more
+        received = slurm.wait(asked, standings, waiting)
     if received == signal.SIGHUP:  # nobody is there to be told
         return 128 + received
     console.print(report.table(asked, standings), soft_wrap=False)
@@ -53,6 +53,20 @@ def sweep(arguments: Sequence[str]) -> int:
         say("the same command goes on with the sweep")
         return 128 + received
     return int(any(standing.status != 0 for standing in standings.values()))
+
+
+def _begin(sweep: Sweep, checked: Mapping[Job, tuple[TrainerSettings, bool]], on_slurm: bool) -> dict[Job, Standing]:
+    """How the jobs stand, also written down. Raises UserError where one is being trained."""
+    before = report.slurm_jobs(sweep)
+    refuse_running([job for job in sweep.jobs if not (on_slurm and job.name in before)])  # the queue tells of those
+    standings = {
+        job: Standing.ended(0) if done else Standing(slurm_job=before.get(job.name))
+        for job, (_, done) in checked.items()
+    }
+    done = sum(done for _, done in checked.values())
+    say(f"sweep of {len(sweep.jobs)} jobs into {sweep.folder}" + (f", {done} done before" if done else ""))
+    report.write(sweep, standings)
+    return standings
 
 
 def _run_here(sweep: Sweep, standings: dict[Job, Standing]) -> int | None:

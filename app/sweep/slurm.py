@@ -86,9 +86,8 @@ def _resources(settings: dict[str, Any], given: set[str], trainers: Sequence[Tra
     return wanted
 
 
-def run(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) -> int | None:
-    """Submit what is left and is not in the queue already, and wait for it; the signal that ended the waiting, which
-    leaves jobs where they are.
+def submit(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) -> dict[Job, submitit.Job]:
+    """Submit what is left and is not in the queue already; what there is to wait for.
 
     settings: see `settings_of`. Raises UserError where there is no SLURM, or where it refuses the jobs.
     """
@@ -106,6 +105,11 @@ def run(sweep: Sweep, standings: dict[Job, Standing], settings: dict[str, Any]) 
     for job, queued in waiting.items():
         standings[job] = Standing(told=f"in the queue as {queued.job_id}", slurm_job=queued.job_id)
     report.write(sweep, standings)
+    return waiting
+
+
+def wait(sweep: Sweep, standings: dict[Job, Standing], waiting: dict[Job, submitit.Job]) -> int | None:
+    """Until all are done; the signal that ended the waiting, which leaves jobs where they are."""
     jobs = {queued.job_id: job for job, queued in waiting.items()}
     try:
         for queued in submitit.helpers.as_completed(list(waiting.values()), poll_frequency=5):

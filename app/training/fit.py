@@ -8,6 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from app.config.keys import one_line
 from app.data.datamodule import ProteinDataModule
+from app.data.worker_death import told_if_a_worker_died
 from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
@@ -25,6 +26,7 @@ from app.training.flops import TrainFlops
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import KernelEnvironment
 from app.training.loggers import build_loggers
+from app.training.meanwhile import Seen, refuse_written_since
 from app.training.metrics import LogMetrics
 from app.training.module import CodesignModule
 from app.training.progress import StepBar, StepLines
@@ -43,8 +45,8 @@ from app.training.validate import SECONDS, Validate, is_on
 class Begin(Callback):
     """Takes possession of the run's folder, once everything that could be wrong has been found right."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
-        self.folder, self.recipe, self.metrics, self.validate = folder, recipe, metrics, validate
+    def __init__(self, folder: RunFolder, seen: Seen, recipe: Recipe, metrics: LogMetrics, validate: Validate | None):
+        self.folder, self.seen, self.recipe, self.metrics, self.validate = folder, seen, recipe, metrics, validate
         self.lock = Lock(folder.path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -71,6 +73,7 @@ class Begin(Callback):
             of_a_run_that_goes_on[SECONDS] = self.validate.validated_step
         plain = self.recipe.model_dump(mode="json")
         self.lock.take()
+        refuse_written_since(self.folder, self.seen)
         self.folder.begin(plain, step)
         keep_in(self.folder.log)
         for logger in trainer.loggers:
@@ -88,14 +91,20 @@ class Begin(Callback):
 
 
 def fit(
-    module: CodesignModule, folder: RunFolder, environment: EnvironmentSettings, resumed: Opened | None = None
-) -> tuple[Trainer, int | None]:
-    """Train until the recipe's end or a signal; the trainer and that signal, if there was one.
+    module: CodesignModule,
+    folder: RunFolder,
+    seen: Seen,
+    environment: EnvironmentSettings,
+    stop: StopOnSignal,
+    resumed: Opened | None = None,
+) -> Trainer:
+    """Train until the recipe's end or a signal.
 
-    environment: what kernels are to find. resumed: the checkpoint to go on from; its weights, optimizer and counters
-    are restored.
+    seen: the folder's checkpoints when it was found that the run may begin there. environment: what kernels are to
+    find. stop: tells of the signal; for the caller to restore. resumed: the checkpoint to go on from; its weights,
+    optimizer and counters are restored.
     Raises UserError for an accelerator or logger that is not there, for unusable data, for a folder that cannot be
-    written, where training diverges, and where too many optimizer steps in a row are skipped.
+    written, where training diverges, where a data worker dies, and where too many optimizer steps in a row are skipped.
     """
     recipe = module.recipe
     settings = recipe.trainer
@@ -110,14 +119,14 @@ def fit(
 
     if recipe.compile:
         compile_in_place(module.model, torch.device(accelerator))
-    metrics, stop, counts = LogMetrics(settings.log_every, _flops(recipe)), StopOnSignal(), Counts()
+    metrics, counts = LogMetrics(settings.log_every, _flops(recipe)), Counts()
     ema = None if recipe.ema.decay is None else Ema(recipe.ema.decay)
     validate = Validate(recipe, stop, ema, metrics.throughput, counts) if is_on(recipe) else None
     loggers = build_loggers(recipe, folder, resumed.step if resumed else 0)
     callbacks = [
         stop,  # what ends the run comes first: the others see that this step is the last
         StopAfterEpochs(settings),
-        Begin(folder, recipe, metrics, validate),
+        Begin(folder, seen, recipe, metrics, validate),
         KernelEnvironment(recipe.kernels, environment, folder),
         SkippedSteps(folder, counts, module.step.ledger, settings.stop_after_skipped),
         metrics,
@@ -141,11 +150,13 @@ def fit(
         trainer.fit(module, data, ckpt_path=resumed.path if resumed else None)
     except (SystemExit, RuntimeError) as error:
         if stop.received is None:
+            if told := told_if_a_worker_died(error):
+                raise told from None
             raise
         say(f"the step under way was given up ({type(error).__name__})")  # stopped at once, or its workers were too
     finally:
         data.teardown()  # Lightning leaves that out after an error: workers would outlive the run
-    return trainer, stop.received
+    return trainer
 
 
 def _flops(recipe: Recipe) -> TrainFlops | None:

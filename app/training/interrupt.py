@@ -15,6 +15,9 @@ class StopOnSignal(Callback):
 
     On several ranks all stop at the same step, when any of them got a signal. Schedulers repeat theirs and send them to
     every process: only a second Ctrl-C, a person's, gives the step up.
+
+    With training ends its hold on signals, save after SIGUSR1: the job is requeued last of all, which the SIGTERM that
+    follows is not to prevent. Then `restore` ends it.
     """
 
     def __init__(self):
@@ -49,22 +52,28 @@ class StopOnSignal(Callback):
         return bool(number)
 
     def _anyones(self, trainer: Trainer) -> int:
-        """The signal that any rank received, the same on all of them; 0 for none."""
-        own = self.received or 0
+        """The signal that any rank received, the same on all of them; 0 for none. SIGUSR1 goes before others."""
         if trainer.world_size == 1:
-            return own  # without waiting for a device
-        numbers = torch.tensor(own, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(numbers, reduce_op="max"))
+            return self.received or 0  # without waiting for a device
+        own = 0 if self.received is None else 1 + ENDING.index(self.received)
+        places = torch.tensor(own, device=trainer.strategy.root_device)
+        last = int(trainer.strategy.reduce(places, reduce_op="max"))
+        return ENDING[last - 1] if last else 0
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self._restore()
+        self._end()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt):
             self.received = self.received or signal.SIGINT
-        self._restore()
+        self._end()
 
-    def _restore(self) -> None:
+    def _end(self) -> None:
+        if self.received != signal.SIGUSR1:
+            self.restore()
+
+    def restore(self) -> None:
+        """Have signals do what they did before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -28,7 +28,9 @@ from app.training.auto_resume import AUTO, folder_of, newest
 from app.training.checkpoint import Opened, open_checkpoint, start_from_boltz
 from app.training.console import say
 from app.training.fit import accelerator_of, fit
+from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import dtype_of
+from app.training.meanwhile import Seen, look
 from app.training.module import CodesignModule
 from app.training.optimizer import group_names
 from app.training.recipe import Recipe, parse_recipe
@@ -45,6 +47,7 @@ class Plan:
 
     recipe: Recipe
     folder: RunFolder
+    seen: Seen  # the folder's checkpoints, before any was read
     resume: Opened | None = None
     weights: Opened | None = None
     weights_boltz: Path | None = None
@@ -79,8 +82,12 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
             _finish(plan.folder, plan.resume, plan.recipe)
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
-    trainer, received = fit(module, plan.folder, settings, plan.resume)
-    return conclude(plan, trainer.global_step, received)
+    stop = StopOnSignal()
+    try:
+        trainer = fit(module, plan.folder, plan.seen, settings, stop, plan.resume)
+        return conclude(plan, trainer.global_step, stop.received)
+    finally:
+        stop.restore()
 
 
 def _finish(folder: RunFolder, ended: Opened, recipe: Recipe) -> None:
@@ -97,8 +104,9 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     automatic = resume == AUTO or (slurm.was_requeued() and _folder_of(arguments, typed).holds_run())
     if automatic:
         folder = _folder_of(arguments, typed)
+        seen = look(folder)
         if (opened := newest(folder, typed_language(typed))) is not None:
-            return _continued(opened, folder, _without(arguments, *AT_THE_BEGINNING))
+            return _continued(opened, folder, seen, _without(arguments, *AT_THE_BEGINNING))
     if resume not in (None, AUTO):
         for key in ("weights", "weights_boltz"):
             if typed.get(key) is not None:
@@ -125,7 +133,8 @@ def plan_of(arguments: Sequence[str]) -> Plan:
     if run["resume"] is not None:
         raise UserError(f"resume={run['resume']}: to be typed, not set by a recipe")
     boltz = None if run["weights_boltz"] is None else Path(run["weights_boltz"])
-    plan = Plan(parse_recipe(config), RunFolder(Path(run["out"])), weights=weights, weights_boltz=boltz)
+    folder = RunFolder(Path(run["out"]))
+    plan = Plan(parse_recipe(config), folder, look(folder), weights=weights, weights_boltz=boltz)
     if rank_zero_only.rank == 0:
         plan.folder.refuse_other_run(plan.recipe.model_dump(mode="json") if automatic else None)
     return plan
@@ -190,33 +199,34 @@ def like_checkpoint(config: dict, recipe: dict, arguments: Sequence[str]) -> dic
     return merge(config | {name: recipe[name] for name in sections}, own)
 
 
-def _continued(opened: Opened, folder: RunFolder, arguments: Sequence[str]) -> Plan:
+def _continued(opened: Opened, folder: RunFolder, seen: Seen, arguments: Sequence[str]) -> Plan:
     _refuse_language(typed_language(typed_overrides(arguments)), opened)
     opened.refuse_weights_only()
     recipe = amended_recipe(opened, arguments)
     if rank_zero_only.rank == 0:
         folder.refuse_unwritable()
-    return Plan(recipe, folder, resume=opened)
+    return Plan(recipe, folder, seen, resume=opened)
 
 
 def _resumed(path: Path, out: str | None, arguments: Sequence[str], again: bool = False) -> Plan:
     """again: the same command was killed before the first checkpoint of the run that it begins in another folder."""
     language = typed_language(typed := typed_overrides(arguments))
     _choose_ema("auto", None, typed)
+    own = RunFolder.of(path)
+    folder = RunFolder(Path(out)) if out is not None else own
+    seen = frozenset() if folder is None else look(folder)
     opened = open_checkpoint(path, language)
     _refuse_language(language, opened)
     opened.refuse_weights_only()
     recipe = amended_recipe(opened, arguments)
-    own = RunFolder.of(path)
-    if out is None and own is None:
+    if folder is None:
         raise UserError(f"resume={path}: not in the folder of a run: say with out=FOLDER where this one is to be")
-    folder = RunFolder(Path(out)) if out is not None else own
     if rank_zero_only.rank == 0:
         if own is not None and folder.path.resolve() == own.path.resolve():
             folder.refuse_newer(path, opened.step)
         else:
             folder.refuse_other_run(recipe.model_dump(mode="json") if again else None)
-    return Plan(recipe, folder, resume=opened)
+    return Plan(recipe, folder, seen, resume=opened)
 
 
 def build_module(plan: Plan) -> tuple[CodesignModule, list[str]]:

@@ -139,8 +139,9 @@ class RunFolder:
     def begin(self, recipe: dict, step: int) -> None:
         """Make the folder and write down the recipe; remove what a killed run left half-written.
 
-        step: where the run begins. Checkpoints of later steps were passed over as damaged: they are renamed, so that
-        they do not count among the newest. Steps kept for replay that are yet to come are of what is now done again.
+        step: where the run begins. Checkpoints of later steps were passed over as damaged (see meanwhile.py for those
+        that were not there then): they are renamed, so that they do not count among the newest. Steps kept for replay
+        that are yet to come are of what is now done again.
         """
         _write(self.recipe, recipe)
         with told_of(self.checkpoints):

@@ -13,6 +13,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from app.data.worker_death import told_if_a_worker_died
 from app.errors import UserError
 from app.files.whole import write_whole
 from app.training.console import keep
@@ -68,6 +69,7 @@ class RunReport(Checkpoint):
         self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        exception = told_if_a_worker_died(exception) or exception
         told = isinstance(exception, UserError)
         keep(f"error: {exception}" if told else "".join(traceback.format_exception(exception)).rstrip())
         alike = trainer.world_size == 1 or isinstance(exception, AllSkipped)

@@ -42,14 +42,12 @@ def settings(*typed: str, **trainer) -> dict:
 
 def script(monkeypatch, cluster: Path, out: Path, **settings_) -> str:
     """The submission script for two jobs; nothing is run."""
-    monkeypatch.setattr(slurm, "_outcome", lambda queued: Standing.ended(0, queued.job_id))
-    monkeypatch.setattr(slurm.submitit.helpers, "as_completed", lambda jobs, **_: jobs)
     (cluster / "bin" / "sbatch").write_text(
         f'#!/bin/sh\ncp "$1" "{cluster}/script.sh"\necho Submitted batch job 4711\n'
     )
     asked = read_sweep(["seed=1,2", f"out={out}"])
     standings = {job: Standing() for job in asked.jobs}
-    slurm.run(asked, standings, settings_)
+    slurm.submit(asked, standings, settings_)
     return (cluster / "script.sh").read_text()
 
 
@@ -114,10 +112,19 @@ def test_a_refusal_of_slurms_is_told(cluster, tmp_path, monkeypatch):
     (cluster / "bin" / "sbatch").write_text("#!/bin/sh\necho 'invalid partition specified: gpu' >&2; exit 1\n")
     asked = read_sweep(["seed=1,2", f"out={tmp_path / 's'}"])
     with pytest.raises(UserError, match=r"does not take the jobs.*invalid partition"):
-        slurm.run(asked, {job: Standing() for job in asked.jobs}, settings())
+        slurm.submit(asked, {job: Standing() for job in asked.jobs}, settings())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="srun"):
-        slurm.run(asked, {job: Standing() for job in asked.jobs}, settings())
+        slurm.submit(asked, {job: Standing() for job in asked.jobs}, settings())
+
+
+def test_two_sweeps_do_not_submit_at_once(cluster, tmp_path, submitted, monkeypatch):
+    lock, held = tmp_path / "s" / ".lock", []
+    submit, wait = slurm.submit, slurm.wait
+    monkeypatch.setattr(slurm, "submit", lambda *given: (held.append(lock.exists()), submit(*given))[1])
+    monkeypatch.setattr(slurm, "wait", lambda *given: (held.append(lock.exists()), wait(*given))[1])
+    sweep(["-m", ON_SLURM, "recipe=tiny", "trainer.max_steps=1", "seed=1,2", f"out={tmp_path / 's'}"])
+    assert held == [True, False]
 
 
 @pytest.fixture

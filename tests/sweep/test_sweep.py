@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,23 @@ def test_nothing_begins_beside_a_job_that_is_still_being_trained(tmp_path, stand
     assert Lock(out / "seed-1").holder() is None
     assert begin(out, "seed=0,1") == 1
     assert started(out) == {"seed-0", "seed-1"}
+
+
+def test_a_second_sweep_into_the_folder_is_refused(tmp_path, stand_in):
+    out, seconds = tmp_path / "s", []
+
+    def second():
+        asked = ["--multirun", "recipe=tiny", "trainer.max_steps=2", "name=waits", "seed=0,1", f"out={out}"]
+        process = runs.in_own_process(*asked)
+        seconds.append((process.communicate(timeout=120)[1], process.returncode))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    when(out / "seed-0" / "waiting", second)
+    assert begin(out, "name=waits", "seed=0,1") == 128 + signal.SIGTERM
+    ((error, status),) = seconds
+    assert status == 2 and re.search(rf"error: .*process {os.getpid()} on .* is running a sweep into it", error), error
+    assert told(out) == {"seed-0": "ended by SIGTERM", "seed-1": "not begun"}
+    assert not (out / ".lock").exists()
 
 
 def test_a_job_that_is_killed_is_one_that_failed(tmp_path, stand_in):

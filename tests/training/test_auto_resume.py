@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from app.errors import UserError
-from app.training.run import train
+from app.training.auto_resume import AUTO
+from app.training.run import build_module, train
 from tests.training import runs
 from tests.training.runs import Crash, arguments, assert_same_weights, data, rows
 
@@ -87,6 +88,35 @@ def test_one_that_cannot_be_read_now_is_not_damaged(tmp_path, made, monkeypatch)
     with pytest.raises(UserError, match=r"last\.ckpt: cannot be read \(Input/output error\): see to its rights"):
         train(command)
     assert before == {path.name for path in checkpoints.iterdir()}
+
+
+@pytest.mark.parametrize(("begun", "resume"), [(True, AUTO), (False, AUTO), (True, "last.ckpt"), (False, None)])
+def test_what_another_wrote_before_the_lock_was_taken_is_left_alone(tmp_path, made, monkeypatch, begun, resume):
+    """Another process trains, and is killed, while this one builds its model."""
+    command, out = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out"
+    other = {None: [text for text in command if text != "resume=auto"], AUTO: command}
+    asked = other.get(resume, [f"resume={out / 'checkpoints' / 'last.ckpt'}"])
+    if begun:
+        crash(command, 5, monkeypatch)
+    written = {}
+
+    def build_later(plan):
+        monkeypatch.setattr("app.training.run.build_module", build_module)
+        crash(command, 7, monkeypatch)
+        written.update(content(out))
+        return build_module(plan)
+
+    monkeypatch.setattr("app.training.run.build_module", build_later)
+    with pytest.raises(UserError, match="another process trained here meanwhile: run the same command again"):
+        train(asked)
+    assert content(out) == written
+    assert (out / "checkpoints" / "step-000006.ckpt").exists()
+    assert train(command) == 0
+
+
+def content(folder):
+    """Of all but train.log, in which this process still has its say."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
 
 
 def test_a_run_named_by_the_checkpoint_it_begins_from_is_found_again(tmp_path, made, monkeypatch):

@@ -3,6 +3,9 @@
 import errno
 import json
 import math
+import multiprocessing
+import sys
+import time
 
 import pytest
 import torch
@@ -115,6 +118,27 @@ def test_nan_never_reaches_the_model(tmp_path, monkeypatch, capsys, workers):
     assert capsys.readouterr().out.count("dropped made03_A: trans_1 holds NaN or infinite numbers") == 1
     assert runs.checkpoint(tmp_path / "out")["global_step"] == 2 * runs.EPOCH
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["dropped_examples"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torch hears of it later")
+def test_a_killed_data_worker_is_one_error_and_costs_no_more_than_its_steps(tmp_path, monkeypatch):
+    settings = ("trainer.max_steps=6", "trainer.checkpoint_every=2", "trainer.log_every=1", "resume=auto")
+    made = arguments(tmp_path, *settings, "data.loader.num_workers=2")
+
+    def kill():
+        multiprocessing.active_children()[0].kill()
+        time.sleep(30)
+
+    with monkeypatch.context() as patch:
+        runs.crash_at(3, patch, kill)
+        with pytest.raises(UserError, match=r"a data worker died.*num_workers=0.*resume=auto") as told:
+            train([*made, f"out={tmp_path / 'out'}"])
+    assert not multiprocessing.active_children()
+    assert (tmp_path / "out" / "train.log").read_text().endswith(f"error: {told.value}\n")
+    assert train([*made, f"out={tmp_path / 'out'}"]) == 0
+    train([*made, f"out={tmp_path / 'whole'}"])
+    runs.assert_same_weights(tmp_path / "out", tmp_path / "whole")
+    assert runs.rows(tmp_path / "out") == runs.rows(tmp_path / "whole")
 
 
 def finite_only(losses):

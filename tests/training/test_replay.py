@@ -1,7 +1,9 @@
 """Steps that were skipped for bad numbers, run again from their file."""
 
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +14,9 @@ from app.errors import UserError
 from app.training import replay_file
 from app.training.module import CodesignModule
 from app.training.passes import Place
-from app.training.replay import replay
+from app.training.replay import Replayed, Row, replay
 from app.training.run import train
-from app.training.watch import watched
+from app.training.watch import FirstNotFinite, watched
 from tests.training import runs
 from tests.training.injected import LINEAR, Fault, inject
 from tests.training.runs import ROOT, arguments, one_thread
@@ -88,6 +90,24 @@ def test_the_command(tmp_path, monkeypatch):
             command(given[0], list(given[1:]))
     with pytest.raises(UserError, match="holds weights, but no optimizer state"):
         train([f"resume={path}", f"out={tmp_path / 'again'}"])
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_names_are_told_whole(tmp_path, monkeypatch, capsys, width):
+    """Folded at a terminal, in one line otherwise."""
+    name = "AF-A0A009IHW8-F1-model_v4_[chain_A]:dna:" + "0123456789" * 10
+    row = Row(Place(0, 0, 0), name, 128, dict.fromkeys("abcdefgh", 1.0))
+    monkeypatch.setattr("app.training.replay_file.read", lambda file: SimpleNamespace(device="cpu", step=3))
+    found = Replayed([row], FirstNotFinite(), finite=True)
+    monkeypatch.setattr("app.training.replay.replay", lambda *_: found)
+    for key, value in ({"FORCE_COLOR": "1", "COLUMNS": "80", "LINES": "20"} if width else {}).items():
+        monkeypatch.setenv(key, value)
+    command(tmp_path)
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    if width is None:
+        assert any(name in line for line in lines)
+    else:
+        assert name in "".join(line.split()[0] for line in lines if line.strip())
 
 
 def test_a_batch_comes_back_as_it_was_and_what_is_none_is_refused(tmp_path, monkeypatch):

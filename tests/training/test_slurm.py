@@ -97,6 +97,22 @@ def test_schedulers_repeat_themselves(tmp_path, monkeypatch):
     assert runs.checkpoint(tmp_path / "out")["global_step"] == 3
 
 
+def test_sigterm_while_the_run_reports_does_not_prevent_the_requeue(tmp_path, monkeypatch, queue):
+    in_job(monkeypatch)
+    hit = []
+    before = signal.signal(signal.SIGTERM, lambda *_: hit.append("would have ended the run"))
+    monkeypatch.setattr("app.training.run_report._draw", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        with monkeypatch.context() as patch:
+            runs.crash_at(2, patch, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+            assert train(arguments(tmp_path, f"out={tmp_path / 'out'}")) == 128 + signal.SIGUSR1
+        assert queue.read_text().splitlines() == ["requeue 4711"] and not hit
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert hit, "what signals do is as it was before the run"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_branch_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path, monkeypatch, queue):
     made = arguments(tmp_path, "trainer.checkpoint_every=4")
     train([*made, "trainer.max_steps=4", f"out={tmp_path / 'trunk'}"])
