@@ -21,7 +21,7 @@ from app.sampling.request import MAX_RESIDUES, Request
 from app.sampling.sequences import FASTA_SUFFIXES, is_fasta, read_fasta
 from app.structure.numbering import split_residue_ids
 from app.structure.parse import SUFFIXES, format_of, stem_of
-from app.structure.read import read_structure_with_report, split_chains
+from app.structure.read import ReadReport, read_structure_with_report, split_chains
 from app.structure.write import CHAIN_LETTERS
 from app.types import Frames, Protein
 
@@ -135,18 +135,18 @@ def _read(file: Path, request: Request) -> list[Given]:
     protein, report = read_structure_with_report(file)
     notes = tuple(report.notes())
     if task is Task.PARTIAL:
-        return [_partial(protein, file, request.fix, notes)]
+        return [_partial(protein, file, request.fix, report)]
     if request.chains == "together":
         return [from_protein(protein, str(file), notes)]
     return [from_protein(one, f"{file} chain {one.chain_ids[0]}", notes) for one in split_chains(protein)]
 
 
-def _partial(protein: Protein, file: Path, fix: Sequence[str], notes: tuple[str, ...]) -> Given:
+def _partial(protein: Protein, file: Path, fix: Sequence[str], report: ReadReport) -> Given:
     """All of the file as one design. It is centred over all residues, those to be designed included, as examples are in
     training: where these lie in the mean is the file's."""
-    fixed, of_fix = fixed_residues(fix, protein, file)
+    fixed, of_fix = fixed_residues(fix, protein, file, report.losses)
     kept = Kept(*(torch.from_numpy(values) for values in (fixed, protein.atom37, protein.atom_mask)))
-    return replace(from_protein(protein, str(file), (*notes, *of_fix)), kept=kept)
+    return replace(from_protein(protein, str(file), (*report.notes(), *of_fix)), kept=kept)
 
 
 def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> Given:

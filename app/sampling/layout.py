@@ -39,7 +39,7 @@ class Layout:
 
     def name(self, index: int) -> str:
         """Chain, number and insertion code of a residue, as in "A52"."""
-        return f"{self.chain_ids[self.chain_idx[index] - 1]}{self._label(index)}"
+        return f"{prefix(self.chain_ids[self.chain_idx[index] - 1])}{self._label(index)}"
 
     def spans(self, mask: Tensor) -> dict[str, list[str]]:
         """The residues of a mask [N] bool by chain, runs of them as first and last: {"A": ["10-35", "40"]}.
@@ -62,3 +62,8 @@ class Layout:
 
     def _label(self, index: int) -> str:
         return f"{self.numbers[index]}{self.ins_codes[index]}"
+
+
+def prefix(chain: str) -> str:
+    """Of the names of a chain's residues: a colon parts a number from a digit, as in "1:52"."""
+    return f"{chain}:" if chain[-1:].isdigit() else chain

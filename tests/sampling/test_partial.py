@@ -214,6 +214,17 @@ def test_bad_requests_write_nothing(run, tmp_path, native):
     assert "task=partial what=sequence: the model has no sequence head" in refusal(**headless, what="sequence")
 
 
+def test_what_was_changed_in_reading_is_said(run, tmp_path, native, capsys):
+    text = (tmp_path / "native.pdb").read_text()
+    (tmp_path / "odd.pdb").write_text(text.replace("VAL L  42", "MSE L  42"))
+    _, manifest = run(task="partial", input=tmp_path / "odd.pdb", fix=["H", "L41-49"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    notes = manifest["designs"][0]["notes"]
+    assert [f"warning: {tmp_path / 'odd.pdb'}: {note}" for note in notes] == said[: len(notes)]
+    assert "1 modified residues read as their parents" in notes
+    assert "fix: not all as the file has it: L42 (MSE as MET, 1 heavy atom left out)" in notes
+
+
 def test_what_the_run_is_to_be_warned_of_is_said_and_kept(tmp_path, native, capsys):
     from app.sampling import SAMPLERS
     from app.sampling.request import Request
