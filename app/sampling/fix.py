@@ -94,7 +94,7 @@ class _Chains:
                 self.chains[chain].append(_Residue(key, place, self.layout.name(place)))
 
     def readings(self, text: str) -> Iterator[_Reading]:
-        """Every way in which the text names residues. Raises UserError if each is a range that ends before it begins."""
+        """Every way in which the text names residues. Raises UserError where each is a range that ends too early."""
         found = backwards = False
         for name, own in self.chains.items():
             rest = text.removeprefix(name)
