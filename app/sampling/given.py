@@ -100,7 +100,9 @@ def read_given(
             skipped.append(Skipped(str(file), one_line(reason).removeprefix(f"{file}: ")))
             continue
         for one in found:
-            if reason := _unusable(one):
+            if isinstance(one, Skipped):
+                skipped.append(one)
+            elif reason := _unusable(one):
                 skipped.append(Skipped(one.source, reason))
             else:
                 given.append(one)
@@ -123,7 +125,7 @@ def files_of(path: Path) -> list[Path]:
     )
 
 
-def _read(file: Path, request: Request) -> list[Given]:
+def _read(file: Path, request: Request) -> list[Given | Skipped]:
     task = request.task
     if is_fasta(file):
         if task.needs_structure:
@@ -179,18 +181,22 @@ def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> 
     )
 
 
-def _from_fasta(file: Path) -> Iterator[Given]:
-    for index, (name, aatypes, notes) in enumerate(read_fasta(file)):
-        position = torch.arange(1, len(aatypes) + 1)
+def _from_fasta(file: Path) -> Iterator[Given | Skipped]:
+    for number, record in enumerate(read_fasta(file), start=1):
+        source = f"{file} record {record.name or number}"
+        if record.fault is not None:
+            yield Skipped(source, record.fault)
+            continue
+        position = torch.arange(1, len(record.aatypes) + 1)
         yield Given(
-            name=name or f"{stem_of(file)}_{index + 1}",
-            source=f"{file} record {name or index + 1}",
-            aatypes=torch.from_numpy(aatypes),
+            name=record.name or f"{stem_of(file)}_{number}",
+            source=source,
+            aatypes=torch.from_numpy(record.aatypes),
             chain_idx=torch.ones_like(position),
             res_idx=position,
             numbers=position.numpy(),
             chain_ids=("A",),
-            notes=tuple(notes),
+            notes=tuple(record.notes),
         )
 
 

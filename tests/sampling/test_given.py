@@ -60,6 +60,19 @@ def test_fasta_records(tmp_path):
     ]
 
 
+def test_a_bad_record_is_skipped_alone(tmp_path):
+    path = tmp_path / "s.fasta"
+    path.write_bytes(">one\nACDEF\n>bad\nMKT1AYI\n>prot\xe9ine\nGHI\n".encode("latin-1"))
+    given, skipped = read(path, "forward_folding")
+    assert names(given) == ["one", "prot_ine"]
+    assert [(one.input, one.reason) for one in skipped] == [
+        (f"{path} record bad", "it holds 1, which is no residue; give one record a chain")
+    ]
+    path.write_text(">bad\nMKT1AYI\n")
+    with pytest.raises(UserError, match=r"nothing in it can be used: .*s.fasta record bad: it holds 1, which is no"):
+        read(path, "forward_folding")
+
+
 def test_names_are_safe_and_unique_where_case_does_not_count(tmp_path):
     (tmp_path / "s.fa").write_text(">sp|P1/x\nAC\n>a\nAC\n>A\nAC\n>a-2\nAC\n>../..\nAC\n>" + "n" * 300 + "\nAC\n")
     given, _ = read(tmp_path / "s.fa", "forward_folding")
