@@ -1,4 +1,4 @@
-"""Which residues of a structure stay as they are: `fix=[A10-35,B1-20]`, against what the file has."""
+"""Which residues of a structure stay as they are: `fix=[A10-35,B101-120]`, against what the file has."""
 
 import re
 from collections.abc import Iterator, Sequence

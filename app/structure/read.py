@@ -58,7 +58,7 @@ class ReadReport:
             "residues with several conformers, the most occupied kept": self.alternate,
             "modified residues read as their parents": self.modified,
             "unknown residues read as X": self.unknown,
-            "residues renumbered (insertion codes, numbers out of order)": self.renumbered,
+            "residues renumbered for the model (insertion codes, numbers out of order)": self.renumbered,
             "atoms kept at zero occupancy": self.zero_occupancy,
         }
         return [f"{count} {line}" for line, count in lines.items() if count]
