@@ -3,7 +3,7 @@
     python infer.py ckpt=PATH task=unconditional 'lengths=[60,80]' samples_per_length=2 steps=50 seed=1 out=DIR
     python infer.py ckpt=PATH task=forward_folding input=FILE_OR_DIR_OR_FASTA out=DIR
     python infer.py ckpt=PATH task=inverse_folding input=FILE_OR_DIR out=DIR
-    python infer.py ckpt=PATH task=partial input=FILE 'fix=[A10-35,B1-20]' what=both out=DIR
+    python infer.py ckpt=PATH task=partial input=FILE 'fix=[A10-35,B101-120]' what=both out=DIR
 
 Writes DIR/structures/ID.pdb and .cif, DIR/sequences.fasta and DIR/manifest.json. The same command again verifies what
 is there and makes what is missing, damaged or failed. recipes/infer.yaml and recipes/task/ say what the keys are.

@@ -37,6 +37,11 @@ MODIFIED_TO_PARENT = {
 """Modified residues, read as the residue they were made from (`_chem_comp.mon_nstd_parent` of the PDB's chemical
 components), and the names by which simulation programs tell protonation states apart."""
 
+PROTONATION_STATES = frozenset(
+    ("HSD", "HSE", "HSP", "HID", "HIE", "HIP", "CYX", "CYM", "ASH", "GLH", "LYN")
+)  # fmt: skip
+"""Of those the last: the same heavy atoms as their parents."""
+
 
 def index_of(residue_name: str) -> int:
     """aatype of a three-letter residue name; `UNKNOWN` for anything else."""

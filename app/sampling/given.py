@@ -21,13 +21,12 @@ from app.sampling.request import MAX_RESIDUES, Request
 from app.sampling.sequences import FASTA_SUFFIXES, is_fasta, read_fasta
 from app.structure.numbering import split_residue_ids
 from app.structure.parse import SUFFIXES, format_of, stem_of
-from app.structure.read import read_structure_with_report, split_chains
+from app.structure.read import ReadReport, read_structure_with_report, split_chains
 from app.structure.write import CHAIN_LETTERS
 from app.types import Frames, Protein
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 80
-_PDB_NUMBERS = (-999, 9999)  # residue numbers that a PDB file can hold
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Given:
     aatypes: Tensor  # [N] int64
     chain_idx: Tensor  # [N] int64
     res_idx: Tensor  # [N] int64, 1 at the start of each chain, gaps kept: what the model sees
-    numbers: np.ndarray  # [N] int64, the file's: what is written
-    chain_ids: tuple[str, ...]  # one letter each: what is written
-    ins_codes: np.ndarray | None = None  # [N] str, written beside the numbers; None: none
+    numbers: np.ndarray  # [N] int64, the file's
+    chain_ids: tuple[str, ...]  # the file's
+    ins_codes: np.ndarray | None = None  # [N] str, the file's; None: none
     frames: Frames | None = None  # [N], angstrom, centred; None where only a sequence is given
     centre: Tensor = field(default_factory=lambda: torch.zeros(3))  # of the CA in the file, angstrom
     notes: tuple[str, ...] = ()  # what was changed in reading
@@ -100,7 +99,9 @@ def read_given(
             skipped.append(Skipped(str(file), one_line(reason).removeprefix(f"{file}: ")))
             continue
         for one in found:
-            if reason := _unusable(one):
+            if isinstance(one, Skipped):
+                skipped.append(one)
+            elif reason := _unusable(one):
                 skipped.append(Skipped(one.source, reason))
             else:
                 given.append(one)
@@ -123,7 +124,7 @@ def files_of(path: Path) -> list[Path]:
     )
 
 
-def _read(file: Path, request: Request) -> list[Given]:
+def _read(file: Path, request: Request) -> list[Given | Skipped]:
     task = request.task
     if is_fasta(file):
         if task.needs_structure:
@@ -135,62 +136,66 @@ def _read(file: Path, request: Request) -> list[Given]:
     protein, report = read_structure_with_report(file)
     notes = tuple(report.notes())
     if task is Task.PARTIAL:
-        return [_partial(protein, file, request.fix, notes)]
+        return [_partial(protein, file, request.fix, report)]
     if request.chains == "together":
         return [from_protein(protein, str(file), notes)]
     return [from_protein(one, f"{file} chain {one.chain_ids[0]}", notes) for one in split_chains(protein)]
 
 
-def _partial(protein: Protein, file: Path, fix: Sequence[str], notes: tuple[str, ...]) -> Given:
+def _partial(protein: Protein, file: Path, fix: Sequence[str], report: ReadReport) -> Given:
     """All of the file as one design. It is centred over all residues, those to be designed included, as examples are in
     training: where these lie in the mean is the file's."""
-    fixed, of_fix = fixed_residues(fix, protein, file)
+    fixed, of_fix = fixed_residues(fix, protein, file, report.losses)
     kept = Kept(*(torch.from_numpy(values) for values in (fixed, protein.atom37, protein.atom_mask)))
-    return replace(from_protein(protein, str(file), (*notes, *of_fix)), kept=kept)
+    return replace(from_protein(protein, str(file), (*report.notes(), *of_fix)), kept=kept)
 
 
 def from_protein(protein: Protein, source: str, notes: tuple[str, ...] = ()) -> Given:
-    """A protein with its features. Numbers and chain names that a PDB file cannot hold are replaced and noted."""
+    """A protein with its features. Numbers and chain names that a PDB file cannot hold are noted."""
     tensors = features(protein)
-    numbers, ins_codes, chain_ids = protein.res_idx, None, protein.chain_ids
+    numbers, ins_codes = protein.res_idx, None
     if protein.residue_ids is not None:
         numbers, ins_codes = split_residue_ids(protein.residue_ids.tolist())
-    low, high = _PDB_NUMBERS
-    if numbers.min() < low or numbers.max() > high:
-        ins_codes = None
-        numbers = tensors["res_idx"].numpy() if tensors["res_idx"].max() <= high else np.arange(1, len(protein) + 1)
-        notes += ("residue numbers do not fit the PDB format: counted from 1 in what is written",)
-    if any(len(name) != 1 for name in chain_ids):
-        chain_ids = _one_letter_each(chain_ids)
-        renamed = ", ".join(f"{old} as {new}" for old, new in zip(protein.chain_ids, chain_ids, strict=True))
-        notes += (f"chain names do not fit the PDB format: {renamed} in what is written",)
-    return Given(
+    given = Given(
         name=protein.name,
         source=source,
         aatypes=tensors["aatypes_1"],
         chain_idx=tensors["chain_idx"],
         res_idx=tensors["res_idx"],
         numbers=numbers,
-        chain_ids=chain_ids,
+        chain_ids=protein.chain_ids,
         ins_codes=ins_codes,
         frames=Frames(tensors["rotmats_1"], tensors["trans_1"]),
         centre=torch.from_numpy(protein.atom37[:, atoms.CA].mean(0, dtype=np.float64).astype(np.float32)),
-        notes=notes,
     )
+    return replace(given, notes=(*notes, *_pdb_notes(given.layout)))
 
 
-def _from_fasta(file: Path) -> Iterator[Given]:
-    for index, (name, aatypes, notes) in enumerate(read_fasta(file)):
-        position = torch.arange(1, len(aatypes) + 1)
+def _pdb_notes(layout: Layout) -> Iterator[str]:
+    fitting = layout.for_pdb()
+    if fitting.numbers is not layout.numbers:
+        yield "residue numbers do not fit the PDB format: counted from 1 in PDB files"
+    if fitting.chain_ids is not layout.chain_ids:
+        renamed = ", ".join(f"{old} as {new}" for old, new in zip(layout.chain_ids, fitting.chain_ids, strict=True))
+        yield f"chain names do not fit the PDB format: {renamed} in PDB files"
+
+
+def _from_fasta(file: Path) -> Iterator[Given | Skipped]:
+    for number, record in enumerate(read_fasta(file), start=1):
+        source = f"{file} record {record.name or number}"
+        if record.fault is not None:
+            yield Skipped(source, record.fault)
+            continue
+        position = torch.arange(1, len(record.aatypes) + 1)
         yield Given(
-            name=name or f"{stem_of(file)}_{index + 1}",
-            source=f"{file} record {name or index + 1}",
-            aatypes=torch.from_numpy(aatypes),
+            name=record.name or f"{stem_of(file)}_{number}",
+            source=source,
+            aatypes=torch.from_numpy(record.aatypes),
             chain_idx=torch.ones_like(position),
             res_idx=position,
             numbers=position.numpy(),
             chain_ids=("A",),
-            notes=tuple(notes),
+            notes=tuple(record.notes),
         )
 
 
@@ -204,12 +209,6 @@ def _unusable(given: Given) -> str | None:
     if len(given.chain_ids) > len(CHAIN_LETTERS):
         return f"{len(given.chain_ids)} chains, more than the {len(CHAIN_LETTERS)} that a PDB file can name"
     return None
-
-
-def _one_letter_each(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Chain names of one letter as they are, the others by the first letters that are free."""
-    free = iter(letter for letter in CHAIN_LETTERS if letter not in names)
-    return tuple(name if len(name) == 1 else next(free, "?") for name in names)
 
 
 def _with_unique_names(given: list[Given]) -> list[Given]:

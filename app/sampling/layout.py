@@ -1,13 +1,15 @@
-"""Chains and numbers of the residues of a design: as the model sees them, and as they are written."""
+"""Chains and numbers of the residues of a design: as the model sees them, as the file has them, and as PDB can."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from app.structure.write import CHAIN_LETTERS
+
+_PDB_NUMBERS = (-999, 9999)  # residue numbers that a PDB file can hold
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,9 @@ class Layout:
 
     chain_idx: Tensor  # [N] int64, 1, 2, ...
     res_idx: Tensor  # [N] int64, 1 at the start of each chain, gaps kept: what the model sees
-    numbers: np.ndarray  # [N] int64, what is written
-    ins_codes: np.ndarray  # [N] str, the insertion codes that are written, "" for none
-    chain_ids: Sequence[str]  # one letter each
+    numbers: np.ndarray  # [N] int64, the file's
+    ins_codes: np.ndarray  # [N] str, the file's insertion codes, "" for none
+    chain_ids: Sequence[str]  # the file's names of chains
 
     @classmethod
     def counted(cls, lengths: Sequence[int]) -> "Layout":
@@ -27,6 +29,18 @@ class Layout:
         res_idx = torch.cat([torch.arange(1, length + 1) for length in lengths])
         codes = np.full(len(res_idx), "")
         return cls(chain_idx, res_idx, res_idx.numpy(), codes, CHAIN_LETTERS[: len(lengths)])
+
+    def for_pdb(self) -> "Layout":
+        """What a PDB file can hold: numbers beyond its columns are counted from 1, long chain names become letters."""
+        fitting, (low, high) = self, _PDB_NUMBERS
+        if self.numbers.min() < low or self.numbers.max() > high:
+            counted = self.res_idx.numpy() if self.res_idx.max() <= high else np.arange(1, len(self.numbers) + 1)
+            fitting = replace(fitting, numbers=counted, ins_codes=np.full(len(counted), ""))
+        if any(len(name) != 1 for name in self.chain_ids):
+            free = iter(letter for letter in CHAIN_LETTERS if letter not in self.chain_ids)
+            letters = tuple(name if len(name) == 1 else next(free, "?") for name in self.chain_ids)
+            fitting = replace(fitting, chain_ids=letters)
+        return fitting
 
     @property
     def chains(self) -> dict[str, int]:
@@ -39,7 +53,7 @@ class Layout:
 
     def name(self, index: int) -> str:
         """Chain, number and insertion code of a residue, as in "A52"."""
-        return f"{self.chain_ids[self.chain_idx[index] - 1]}{self._label(index)}"
+        return f"{prefix(self.chain_ids[self.chain_idx[index] - 1])}{self._label(index)}"
 
     def spans(self, mask: Tensor) -> dict[str, list[str]]:
         """The residues of a mask [N] bool by chain, runs of them as first and last: {"A": ["10-35", "40"]}.
@@ -62,3 +76,8 @@ class Layout:
 
     def _label(self, index: int) -> str:
         return f"{self.numbers[index]}{self.ins_codes[index]}"
+
+
+def prefix(chain: str) -> str:
+    """Of the names of a chain's residues: a colon parts a number from a digit, as in "1:52"."""
+    return f"{chain}:" if chain[-1:].isdigit() else chain

@@ -11,6 +11,7 @@ from torch import Tensor
 from app.chem import atoms
 from app.sampling.designs import Design
 from app.sampling.inputs import Task
+from app.sampling.layout import Layout
 from app.sampling.request import Request
 from app.sampling.settings import SamplerSettings
 from app.sampling.step_records import write_step_records
@@ -54,15 +55,16 @@ def outputs(
     final = structure(
         task, design, trajectory.final_atom37[0], trajectory.final_aatypes[0], trajectory.final_certainty[0]
     )
+    fitting = _names(design.layout.for_pdb())
     if "pdb" in place:
-        files[place["pdb"]] = partial(write_pdb, **final)
+        files[place["pdb"]] = partial(write_pdb, **final, **fitting)
     if "mmcif" in place:
-        files[place["mmcif"]] = partial(write_mmcif, **final)
+        files[place["mmcif"]] = partial(write_mmcif, **final, **_names(design.layout))
     if "path" in place:
         path = trajectory.path_atom37[0], trajectory.path_aatypes[0], trajectory.path_certainty[0]
         clean = trajectory.clean_atom37[0], trajectory.clean_aatypes[0], trajectory.clean_certainty[0]
-        files[place["path"]] = partial(write_pdb, **structure(task, design, *path))
-        files[place["clean"]] = partial(write_pdb, **structure(task, design, *clean))
+        files[place["path"]] = partial(write_pdb, **structure(task, design, *path), **fitting)
+        files[place["clean"]] = partial(write_pdb, **structure(task, design, *clean), **fitting)
     if "steps" in place:
         files[place["steps"]] = partial(
             write_step_records, sampler=sampler, task=task, design=design, trajectory=trajectory
@@ -71,11 +73,11 @@ def outputs(
 
 
 def structure(task: Task, design: Design, atom37: Tensor, aatypes: Tensor, certainty: Tensor) -> dict[str, Any]:
-    """What the writers of structures take, with all that was given in its place.
+    """What the writers of structures take but for names, with all that was given in its place.
 
     task: the sampler's. atom37: [..., N, 37, 3] angstrom; aatypes, certainty: [..., N].
     """
-    given, layout, mask = design.given, design.layout, _DESIGNED.expand(design.length, -1)
+    given, mask = design.given, _DESIGNED.expand(design.length, -1)
     if given is not None:
         aatypes = torch.where(design.designs_sequence(task), aatypes, given.aatypes)
         if task.gives_frames or given.kept is not None:
@@ -90,6 +92,12 @@ def structure(task: Task, design: Design, atom37: Tensor, aatypes: Tensor, certa
         "aatype": aatypes,
         "b_factors": 100 * certainty,
         "atom_mask": mask,
+    }
+
+
+def _names(layout: Layout) -> dict[str, Any]:
+    """And the names of chains and residues."""
+    return {
         "chain_idx": layout.chain_idx,
         "res_idx": layout.numbers,
         "ins_codes": layout.ins_codes,

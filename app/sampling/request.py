@@ -34,12 +34,12 @@ class Request(BaseModel):
     task: Task
     out: Path
     ckpt: Path | None = Field(None, description="the checkpoint, for the manifest; None: the model was never in a file")
-    lengths: list[int | str] | None = Field(None, min_length=1, description="several chains: 60+40")
+    lengths: list[int | str] | None = Field(None, description="several chains: 60+40")
     samples_per_length: int | None = Field(None, gt=0, description="None: 1")
     input: Path | None = None
     samples: int | None = Field(None, gt=0, description="designs of each chain or sequence; None: 1")
     chains: Literal["separate", "together"] | None = Field(None, description="None: separate")
-    fix: list[str] | None = Field(None, min_length=1, description="residues that stay: see app.sampling.fix")
+    fix: list[str] | None = Field(None, description="residues that stay: see app.sampling.fix")
     what: Literal["sequence", "structure", "both"] | None = Field(None, description="is designed; None: both")
     temperature: float | None = Field(
         None, ge=0.001, le=100, allow_inf_nan=False, description="of the tokens; None: the sampler's"
@@ -50,7 +50,7 @@ class Request(BaseModel):
     device: DeviceName | Literal["gpu"] = "auto"
     devices: PositiveInt | Literal["auto", -1] = Field(1, description="of this machine, a process each; auto, -1: all")
     num_nodes: int = Field(1, gt=0, description="machines, by torchrun or SLURM")
-    formats: list[Literal["pdb", "mmcif"]] = Field(["pdb", "mmcif"], min_length=1)
+    formats: list[Literal["pdb", "mmcif"]] = ["pdb", "mmcif"]
     trajectories: bool = False
     step_records: bool = False
     max_batch_size: int = Field(64, gt=0, description="designs")
@@ -79,19 +79,29 @@ class Request(BaseModel):
     @field_validator("lengths", mode="before")
     @classmethod
     def _lengths_of_chains(cls, lengths):
-        return lengths if lengths is None else [_canonical(length) for length in _listed(lengths)]
+        if lengths is None:
+            return None
+        return [_canonical(length) for length in _listed(lengths, "lengths", "residues, as in lengths=[60,80]")]
 
     @field_validator("fix", mode="before")
     @classmethod
     def _entries(cls, fix):
         if fix is None:
             return None
-        return ["".join(part.split()) for entry in _listed(fix) for part in str(entry).split(",")]
+        entries = _listed(fix, "fix", "what stays, as in fix=[A10-35,B], or another task")
+        for entry in entries:
+            if isinstance(entry, float):  # of the command line, which has no way to tell 1E5 from it
+                raise UserError(
+                    f"fix: an entry was read as the number {entry}: part chain and residue by a colon, as in 1E:5"
+                )
+            if isinstance(entry, bool) or not isinstance(entry, str | int):
+                raise UserError(f"fix: {entry} names no residues: give such as A10-35, A12, or B for a whole chain")
+        return ["".join(part.split()) for entry in entries for part in str(entry).split(",")]
 
     @field_validator("formats", mode="before")
     @classmethod
     def _each_format_once(cls, formats):
-        return list(dict.fromkeys(_listed(formats)))
+        return list(dict.fromkeys(_listed(formats, "formats", "pdb, mmcif or both")))
 
     @model_validator(mode="after")
     def _keys_fit_the_task(self):
@@ -133,5 +143,8 @@ def _canonical(length):
     return parts[0] if len(parts) == 1 else "+".join(map(str, parts))
 
 
-def _listed(value) -> list:
+def _listed(value, key: str, wanted: str) -> list:
+    """Raises UserError for an empty list."""
+    if value == []:
+        raise UserError(f"{key}=[] is empty: give {wanted}")
     return value if isinstance(value, list) else [value]

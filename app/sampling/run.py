@@ -71,6 +71,9 @@ def generate(
         given, skipped = read_given(request, display.reading) if request.input is not None else ([], [])
         for one in skipped:
             display.say(f"skipped: {one.input}: {one.reason}")
+        for one in given:
+            for note in one.notes * (one.kept is not None):  # of one file that is to stay as it is, all counts
+                display.say(f"warning: {one.source}: {note}")
         designs = designs_of(request, given)
         for warning in (warnings := warn(designs)):
             display.say(f"warning: {warning}")

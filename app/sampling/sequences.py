@@ -5,6 +5,7 @@ import io
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from biotite.file import InvalidFileError
@@ -26,29 +27,41 @@ def is_fasta(path: Path) -> bool:
     return Path(path.name.lower().removesuffix(".gz")).suffix in FASTA_SUFFIXES
 
 
-def read_fasta(path: Path) -> list[tuple[str, np.ndarray, list[str]]]:
-    """(name, aatypes [N] int64, notes) of each record; the name is the header's first word, N may be 0.
+class Record(NamedTuple):
+    """A sequence of a FASTA file."""
+
+    name: str  # the header's first word
+    aatypes: np.ndarray  # [N] int64, N may be 0
+    notes: list[str]  # what was changed in reading
+    fault: str | None = None  # why it cannot be used
+
+
+def read_fasta(path: Path) -> list[Record]:
+    """The records of a file.
 
     Case does not matter; gaps, spaces and a final stop (*) are left out; U and O are read as their parents C and K, any
-    other letter that is none of the twenty as X; notes say so. Raises UserError: unreadable, empty or not FASTA.
+    other letter that is none of the twenty as X; notes say so. A record with anything else has a fault, and no residue.
+    Raises UserError: unreadable, empty or not FASTA.
     """
     content = read_bytes(path)
     try:
         if path.name.lower().endswith(".gz"):
             content = gzip.decompress(content)
-        records = list(FastaFile.read_iter(io.StringIO(content.decode("utf-8-sig"))))
+        records = list(FastaFile.read_iter(io.StringIO(content.decode("utf-8-sig", errors="replace"))))
     except (EOFError, OSError, zlib.error):
         raise UserError(f"{path}: the gzip data is truncated or damaged; get the file again") from None
-    except (UnicodeDecodeError, InvalidFileError):
+    except InvalidFileError:
         records = []
     if not records:
         raise UserError(f"{path}: holds no FASTA record; one is a line '>name' and lines with its sequence")
-    for header, text in records:
-        if strange := sorted({letter for letter in text if not letter.isalpha() and letter not in _SILENT}):
-            raise UserError(
-                f"{path}: record {header!r} holds {' '.join(strange)}, which is no residue; give one record a chain"
-            )
-    return [(header.split()[0] if header.split() else "", *_aatypes(text)) for header, text in records]
+    return [_record(header.split()[0] if header.split() else "", text) for header, text in records]
+
+
+def _record(name: str, text: str) -> Record:
+    if strange := sorted({letter for letter in text if not letter.isalpha() and letter not in _SILENT}):
+        fault = f"it holds {' '.join(strange)}, which is no residue; give one record a chain"
+        return Record(name, np.empty(0, dtype=np.int64), [], fault)
+    return Record(name, *_aatypes(text))
 
 
 def _aatypes(text: str) -> tuple[np.ndarray, list[str]]:

@@ -19,7 +19,8 @@ _FILE_ORDER = np.array([atoms.N, atoms.CA, atoms.C, atoms.O, atoms.CB, *range(5,
 def atom_arrays(
     path, atom37, aatype, chain_idx, res_idx, b_factors, atom_mask, chain_ids: Sequence[str], ins_codes=None
 ) -> list[struc.AtomArray]:
-    """A table of atoms for each model, with `b_factor`, `occupancy` and `place`, the residue's in its chain from 1 on.
+    """A table of atoms for each model, with `b_factor`, `occupancy`, `chain`, which is the chain's index, and `place`,
+    the residue's in its chain from 1 on.
 
     Arguments as of `app.structure.write.write_pdb`; path names the file in errors. Raises UserError: a coordinate that
     is not finite, a chain without a name, no atom at all.
@@ -44,6 +45,7 @@ def atom_arrays(
         "chain_id": np.array(list(chain_ids))[chain_idx - 1],
         "res_id": _array(res_idx).astype(int),
         "ins_code": np.full(length, "") if ins_codes is None else np.asarray(ins_codes),
+        "chain": chain_idx,
         "place": _places(chain_idx),
     }
     return [

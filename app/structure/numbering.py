@@ -58,11 +58,16 @@ def residue_ids(number: np.ndarray, ins_code: np.ndarray, chain: np.ndarray, res
 
     None where they are no other than res_idx, where a chain has one twice, and where a code is no letter.
     """
-    ids = np.char.add(number.astype(str), np.char.strip(ins_code.astype(str)))
+    ids = in_words(number, ins_code)
     if (ids == res_idx.astype(str)).all():
         return None
     unique = len(set(zip(chain.tolist(), ids.tolist(), strict=True))) == len(ids)
     return ids if unique and all(_RESIDUE_ID.fullmatch(name) for name in ids.tolist()) else None
+
+
+def in_words(number: np.ndarray, ins_code: np.ndarray) -> np.ndarray:
+    """[R] str, as in "52" and "52A"."""
+    return np.char.add(number.astype(str), np.char.strip(ins_code.astype(str)))
 
 
 def split_residue_ids(ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from app.chem.residues import MODIFIED_TO_PARENT, THREE_TO_INDEX, UNKNOWN, index
 from app.errors import UserError
 from app.structure import numbering
 from app.structure.conformers import choose_conformers
+from app.structure.losses import Loss, losses
 from app.structure.parse import parse, read_bytes, stem_of
 from app.types import Protein
 
@@ -41,6 +42,7 @@ class ReadReport:
     unknown: int  # kept as X
     renumbered: int  # kept, with another number than the author's
     zero_occupancy: int  # atoms kept although the file gives them no occupancy
+    losses: tuple[Loss, ...]  # the residues that are not as the file has them
 
     @property
     def dropped(self) -> int:
@@ -56,7 +58,7 @@ class ReadReport:
             "residues with several conformers, the most occupied kept": self.alternate,
             "modified residues read as their parents": self.modified,
             "unknown residues read as X": self.unknown,
-            "residues renumbered (insertion codes, numbers out of order)": self.renumbered,
+            "residues renumbered for the model (insertion codes, numbers out of order)": self.renumbered,
             "atoms kept at zero occupancy": self.zero_occupancy,
         }
         return [f"{count} {line}" for line, count in lines.items() if count]
@@ -98,6 +100,11 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
         raise UserError(f"{path}: none of its {protein.sum()} protein residues has N, CA and C{lacks}")
     kept_chains = list(dict.fromkeys(residues.chain[keep].tolist()))
     mask = residues.atom_mask[keep]
+    chain_ids = numbering.unique_names([residues.chain_name[chain] for chain in kept_chains])
+    residue_ids = numbering.residue_ids(
+        residues.number[keep], residues.ins_code[keep], residues.chain[keep], res_idx[keep]
+    )
+    names = {**dict(enumerate(residues.chain_name)), **dict(zip(kept_chains, chain_ids, strict=True))}
     report = ReadReport(
         models=models,
         incomplete=int((protein & ~complete).sum()),
@@ -108,6 +115,15 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
         unknown=int((residues.aatype[keep] == UNKNOWN).sum()),
         renumbered=int((res_idx != residues.number)[keep].sum()),
         zero_occupancy=int((mask & (residues.occupancy[keep] <= 0)).sum()),
+        losses=losses(
+            protein,
+            keep,
+            residues.name,
+            residues.aatype,
+            residues.left_out,
+            chain_names=np.array([names[chain] for chain in residues.chain.tolist()]),
+            ids=res_idx if residue_ids is None else numbering.in_words(residues.number, residues.ins_code),
+        ),
     )
     read = Protein(
         name=stem_of(path),
@@ -116,11 +132,9 @@ def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tup
         aatype=residues.aatype[keep],
         res_idx=res_idx[keep],
         chain_idx=np.array([kept_chains.index(chain) + 1 for chain in residues.chain[keep].tolist()]),
-        chain_ids=numbering.unique_names([residues.chain_name[chain] for chain in kept_chains]),
+        chain_ids=chain_ids,
         b_factors=residues.ca_b_factor[keep].astype(np.float32),
-        residue_ids=numbering.residue_ids(
-            residues.number[keep], residues.ins_code[keep], residues.chain[keep], res_idx[keep]
-        ),
+        residue_ids=residue_ids,
     )
     return read, report
 
@@ -169,7 +183,9 @@ class _Residues:
             for pair in zip(atoms.res_name.tolist(), atoms.atom_name.tolist(), strict=True)
         ]
         slot = np.array([slots.ATOM37_INDEX.get(name, -1) for name in names])
-        wanted = conformer & (slot >= 0) & ATOM37_OF_AATYPE[self.aatype[atom_residue], slot]
+        has_slot = (slot >= 0) & ATOM37_OF_AATYPE[self.aatype[atom_residue], slot]
+        self.left_out = np.bincount(atom_residue[conformer & ~has_slot & _heavy(atoms)], minlength=len(self.aatype))
+        wanted = conformer & has_slot
         # of atoms that are there twice the first counts: it is written last
         wanted = np.flatnonzero(wanted)[::-1]
         index = atom_residue[wanted], slot[wanted]
@@ -216,6 +232,13 @@ class _Residues:
         there = self.atom_mask[:-1, slots.C] & self.atom_mask[1:, slots.N] & (self.chain[:-1] == self.chain[1:])
         bond = there & (np.linalg.norm(c - n, axis=-1) < PEPTIDE_BOND)
         return np.append(bond, False) | np.append(False, bond)
+
+
+def _heavy(atoms: struc.AtomArray) -> np.ndarray:
+    """[A] bool: atoms that are no hydrogen, by their element, or where there is none by their name ("HB1", "1HB")."""
+    names = np.array([name.lstrip("0123456789") for name in atoms.atom_name.tolist()], dtype=str)
+    element = np.where(atoms.element == "", names.astype("U1"), atoms.element)
+    return ~np.isin(element, ("H", "D"))
 
 
 def _usable(atoms: struc.AtomArray) -> np.ndarray:

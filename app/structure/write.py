@@ -11,7 +11,7 @@ import biotite.structure as struc
 import numpy as np
 from biotite.sequence.io.fasta import FastaFile
 from biotite.structure.io.pdb import PDBFile
-from biotite.structure.io.pdbx import CIFFile, set_structure
+from biotite.structure.io.pdbx import CIFCategory, CIFFile, set_structure
 
 from app.errors import UserError
 from app.structure.atom_array import atom_arrays
@@ -25,6 +25,7 @@ CHAIN_LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 _COORDINATE_RANGE = (-999.999, 9999.999)  # what "%8.3f" can hold
 _RESIDUE_RANGE = (-999, 9999)  # what "%4d" can hold
 _B_FACTOR_RANGE = (-99.99, 999.99)  # what "%6.2f" can hold
+_LAST_SERIAL = 99_999  # what "%5d" can hold; they start over
 _DIGITS = {"coord": 3, "b_factor": 2}  # of PDB files, so that mmCIF files say the same
 
 
@@ -64,10 +65,10 @@ def write_pdb(
     """Write one structure, or a trajectory as a multi-model file (MODEL 1, 2, ...). Arrays or tensors on any device.
 
     atom37: [N, 37, 3] or [T, N, 37, 3], angstrom. aatype: [N] or [T, N]; each model gets its own residue names.
-    chain_idx, res_idx: [N]. b_factors: [N] or [T, N], clipped to what the format holds. atom_mask: [N, 37] or
-    [T, N, 37]; without it an atom at exactly (0, 0, 0) is absent, as in the model's output (a CA there is kept if its
-    residue has other atoms). Glycine never gets a CB. chain_ids[k - 1] names chain k; A, B, ... without it. ins_codes:
-    [N] insertion codes, "" for none.
+    chain_idx, res_idx: [N]. b_factors: [N] or [T, N], clipped to what the format holds. atom_mask: [N, 37] or [T, N,
+    37]; without it an atom at exactly (0, 0, 0) is absent, as in the model's output (a CA there is kept if its residue
+    has other atoms). Glycine never gets a CB. A TER ends each chain. chain_ids[k - 1] names chain k; A, B, ... without
+    it. ins_codes: [N] insertion codes, "" for none.
 
     Raises UserError, leaving no file: a coordinate that is not finite or too large for the PDB columns, a residue
     number outside -999..9999, more than 62 chains, no atom at all.
@@ -96,7 +97,7 @@ def write_mmcif(
     ins_codes=None,
 ) -> None:
     """Write one structure as `write_pdb` does, to the same digits. Numbers and insertion codes are the author's; the
-    label numbers count each chain's residues from 1.
+    label numbers count each chain's residues from 1. Each chain is an entity.
 
     atom37: [N, 37, 3]. Raises UserError, leaving no file: a coordinate that is not finite, no atom at all.
     """
@@ -107,6 +108,9 @@ def write_mmcif(
     file = CIFFile()
     set_structure(file, array, data_block=re.sub(r"[^A-Za-z0-9._-]", "_", stem_of(path)) or "design")
     file.block["atom_site"]["label_seq_id"] = array.place
+    file.block["atom_site"]["label_entity_id"] = array.chain
+    entities = np.unique(array.chain)
+    file.block["entity"] = CIFCategory({"id": entities, "type": np.full(len(entities), "polymer")})
     with replacing(path) as aside, aside.open("w") as text:
         file.write(text)
 
@@ -136,8 +140,16 @@ def _refuse_beyond_columns(path, arrays: Sequence[struc.AtomArray]) -> None:
 
 
 def _pdb_lines(array: struc.AtomArray) -> list[str]:
+    last = np.append(np.diff(array.chain) != 0, True)  # of its chain
+    serial = np.arange(1, len(last) + 1) + np.cumsum(last) - last  # a TER has a number as well
+    array.set_annotation("atom_id", serial)
     file = PDBFile()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # atom serial numbers start over after 99,999, as is the custom
         file.set_structure(array)
-    return file.lines
+    lines = []
+    for line, number, ends in zip(file.lines, serial.tolist(), last.tolist(), strict=True):
+        lines.append(line)
+        if ends:
+            lines.append(f"TER   {number % _LAST_SERIAL + 1:5d}      {line[17:27]}".ljust(80))
+    return lines

@@ -119,7 +119,70 @@ def test_chain_names_that_can_be_read_in_two_ways(protein):
     assert named(odd, "A1:3")[0] == ["A13"]
     assert len(named(odd, "A1")[0]) == 9  # no residue A1 there
     digits = dataclasses.replace(protein, chain_ids=("1", "2"))
-    assert named(digits, "17-9")[0] == ["17", "18", "19"]
+    assert named(digits, "17-9")[0] == named(digits, "1:7-9")[0] == ["17", "18", "19"]
+    assert "which has 1:5-9, 1:11-14, 2:-3-1, 2:3-4" in refusal(digits, "3")
+    assert refusal(odd, "A110-5").startswith("fix=A110-5: the range ends before it begins")
+
+
+def test_a_range_that_is_backwards_in_one_reading_alone_is_read_in_the_other(protein):
+    odd = dataclasses.replace(protein, chain_ids=("A1", "A"))
+    assert named(odd, "A111-14")[0] == named(odd, "A1:11-14")[0] != []
+
+
+def file_with(folder, *changes):
+    """A chain A of 1-9 and 11-18 with lines of its file changed; each change is of a line, None leaves it out."""
+    path = write_structure(folder / "z.pdb", 17)
+    lines = path.read_text().splitlines()
+    for change in changes:
+        lines = [new for line in lines if (new := change(line)) is not None]
+    path.write_text("\n".join(lines))
+    protein, report = read_structure_with_report(path)
+    return protein, path, report.losses
+
+
+def without_backbone(*numbers):
+    return lambda line: None if line[22:26].strip() in numbers and line[12:16].strip() in ("N", "C") else line
+
+
+def test_a_residue_that_was_not_read_cannot_be_fixed(tmp_path):
+    protein, path, losses = file_with(tmp_path, without_backbone("15", "3"))
+    for text, cure in {"A13-17": "A13-14,A16-17", "A15-17": "A16-17", "A": "A1-2,A4-9,A11-14,A16-18"}.items():
+        with pytest.raises(UserError, match=rf"fix={text}: .*A15 of {path} cannot stay.* as in fix=\[{cure}\]"):
+            fixed_residues([text], protein, path, losses)
+    with pytest.raises(UserError, match=r"fix=A15: A15 of .* cannot stay, having no N, CA and C .* others alone$"):
+        fixed_residues(["A15"], protein, path, losses)
+    mask, notes = fixed_residues(["A4-14"], protein, path, losses)
+    assert mask.sum() == 10 and notes == []
+
+
+def test_a_chain_of_which_nothing_was_read_cannot_be_fixed(tmp_path):
+    def second_chain(line):
+        return line[:21] + "B" + line[22:] if line[22:26].strip() in ("16", "17", "18") else line
+
+    protein, path, losses = file_with(tmp_path, without_backbone("16", "17", "18"), second_chain)
+    for text, names in {"B": "B16, B17, B18", "B17": "B17"}.items():
+        with pytest.raises(UserError, match=f"fix={text}: {names} of {path} cannot stay"):
+            fixed_residues([text], protein, path, losses)
+
+
+def test_what_fixed_residues_lose_is_noted(tmp_path):
+    def renamed(line, number="4", name="SEP"):
+        return line[:17] + name + line[20:] if line[22:26].strip() == number else line
+
+    def more(line):
+        """Phosphorus instead of a CB, and hydrogens, which are never read."""
+        if line[22:26].strip() == "4" and line[12:16].strip() == "CB":
+            return f"{line[:12]} P  {line[16:76]} P{line[78:]}"
+        if line[22:26].strip() == "6" and line[12:16].strip() == "O":
+            return f"{line[:12]}1HB {line[16:76]}  {line[78:]}"
+        return line
+
+    protein, path, losses = file_with(
+        tmp_path, renamed, more, lambda line: renamed(line, "7", "MSE"), lambda line: renamed(line, "8", "HIE")
+    )
+    _, notes = fixed_residues(["A2-8"], protein, path, losses)
+    assert notes == ["fix: not all as the file has it: A4 (SEP as SER, 1 heavy atom left out), A7 (MSE as MET)"]
+    assert fixed_residues(["A1-3"], protein, path, losses)[1] == []
 
 
 def test_an_antibody(shared):

@@ -60,6 +60,19 @@ def test_fasta_records(tmp_path):
     ]
 
 
+def test_a_bad_record_is_skipped_alone(tmp_path):
+    path = tmp_path / "s.fasta"
+    path.write_bytes(">one\nACDEF\n>bad\nMKT1AYI\n>prot\xe9ine\nGHI\n".encode("latin-1"))
+    given, skipped = read(path, "forward_folding")
+    assert names(given) == ["one", "prot_ine"]
+    assert [(one.input, one.reason) for one in skipped] == [
+        (f"{path} record bad", "it holds 1, which is no residue; give one record a chain")
+    ]
+    path.write_text(">bad\nMKT1AYI\n")
+    with pytest.raises(UserError, match=r"nothing in it can be used: .*s.fasta record bad: it holds 1, which is no"):
+        read(path, "forward_folding")
+
+
 def test_names_are_safe_and_unique_where_case_does_not_count(tmp_path):
     (tmp_path / "s.fa").write_text(">sp|P1/x\nAC\n>a\nAC\n>A\nAC\n>a-2\nAC\n>../..\nAC\n>" + "n" * 300 + "\nAC\n")
     given, _ = read(tmp_path / "s.fa", "forward_folding")
@@ -106,15 +119,19 @@ def test_what_cannot_be_used_at_all(tmp_path):
         read(tmp_path / "cut.pdb")
 
 
-def test_what_a_pdb_file_cannot_hold_is_replaced_and_noted(tmp_path):
+def test_what_a_pdb_file_cannot_hold_is_replaced_there_and_noted(tmp_path):
     protein = read_structure(write_structure(tmp_path / "two.pdb", 8, 11))
     odd = dataclasses.replace(protein, chain_ids=("AA", "B"), res_idx=protein.res_idx + 12000)
     given = from_protein(odd, "here")
-    assert given.chain_ids == ("A", "B")
-    assert given.numbers[0] == 1
-    assert np.array_equal(np.diff(given.numbers), np.diff(protein.res_idx))
-    assert any("AA as A" in note for note in given.notes)
-    assert any("counted from 1" in note for note in given.notes)
+    assert given.layout.chain_ids == ("AA", "B")
+    assert given.layout.name(0) == "AA12001"
+    fitting = given.layout.for_pdb()
+    assert fitting.chain_ids == ("A", "B")
+    assert fitting.numbers[0] == 1
+    assert np.array_equal(np.diff(fitting.numbers), np.diff(protein.res_idx))
+    assert any("AA as A, B as B in PDB files" in note for note in given.notes)
+    assert any("counted from 1 in PDB files" in note for note in given.notes)
+    assert from_protein(protein, "here").notes == ()
 
 
 def test_insertion_codes_are_written_as_they_are(tmp_path):
@@ -126,7 +143,9 @@ def test_insertion_codes_are_written_as_they_are(tmp_path):
     assert given.layout.numbers.tolist()[:5] == [1, 2, 2, 2, 3]
     assert given.layout.ins_codes.tolist()[:5] == ["", "", "A", "B", ""]
     far = dataclasses.replace(odd, residue_ids=np.array([f"{n}A" for n in protein.res_idx + 12000]))
-    assert not from_protein(far, "here").layout.ins_codes.any()  # counted from 1, and codes would go with others
+    assert (
+        not from_protein(far, "here").layout.for_pdb().ins_codes.any()
+    )  # counted from 1, and codes would go with others
 
 
 def test_names_and_spans_of_residues(tmp_path):
@@ -134,6 +153,7 @@ def test_names_and_spans_of_residues(tmp_path):
     layout, mask = given.layout, torch.ones(19, dtype=torch.bool)
     assert layout.name(9) == "B41"
     assert layout.spans(mask) == {"A": ["40-44", "46-48"], "B": ["40-45", "47-51"]}  # not over what the file lacks
+    assert dataclasses.replace(layout, chain_ids=("A", "B2")).name(9) == "B2:41"  # where a digit would meet another
     mask[1] = mask[8:] = False
     assert layout.spans(mask) == {"A": ["40", "42-44", "46-48"]}
     assert layout.count(mask) == {"A": 7, "B": 0} and layout.chains == {"A": 8, "B": 11}

@@ -11,7 +11,7 @@ from app.chem.residues import to_sequence
 from app.errors import UserError
 from app.sampling import sample
 from app.structure.read import read_structure
-from app.structure.write import to_pdb
+from app.structure.write import to_pdb, write_mmcif
 from tests.factories import protein_batch, random_rotations, tiny_model
 from tests.sampling.made_inputs import write_structure
 from tests.sampling.recorder import Recorder, every_sampler
@@ -212,6 +212,30 @@ def test_bad_requests_write_nothing(run, tmp_path, native):
     assert "holds sequences; task=partial needs a structure" in refusal(input=tmp_path / "s.fasta", fix=["A"])
     headless = {"model": tiny_model(head={"kind": "none"}), "input": tmp_path / "native.pdb", "fix": ["H"]}
     assert "task=partial what=sequence: the model has no sequence head" in refusal(**headless, what="sequence")
+
+
+def test_names_that_only_mmcif_holds_are_kept_there_and_in_the_record(run, tmp_path, native):
+    odd = dataclasses.replace(native, chain_ids=("HH", "L1"), res_idx=native.res_idx + 12000, residue_ids=None)
+    what = (odd.atom37, odd.aatype, odd.chain_idx, odd.res_idx)
+    write_mmcif(tmp_path / "odd.cif", *what, atom_mask=odd.atom_mask, chain_ids=odd.chain_ids)
+    outcome, manifest = run(task="partial", input=tmp_path / "odd.cif", fix=["HH", "L1:12040-12045"])
+    (record,) = manifest["designs"]
+    assert record["chains"] == {"HH": 10, "L1": 13} and record["fixed"]["L1"] == ["12040-12045"]
+    assert record["junctions"][0]["between"] == ["L1:12045", "L1:12046"]
+    cif, pdb = (read_structure(outcome.folder / f"structures/odd_0.{suffix}") for suffix in ("cif", "pdb"))
+    assert cif.chain_ids == ("HH", "L1") and np.array_equal(cif.res_idx, odd.res_idx)
+    assert pdb.chain_ids == ("A", "B") and pdb.res_idx[0] == 1
+
+
+def test_what_was_changed_in_reading_is_said(run, tmp_path, native, capsys):
+    text = (tmp_path / "native.pdb").read_text()
+    (tmp_path / "odd.pdb").write_text(text.replace("VAL L  42", "MSE L  42"))
+    _, manifest = run(task="partial", input=tmp_path / "odd.pdb", fix=["H", "L41-49"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    notes = manifest["designs"][0]["notes"]
+    assert [f"warning: {tmp_path / 'odd.pdb'}: {note}" for note in notes] == said[: len(notes)]
+    assert "1 modified residues read as their parents" in notes
+    assert "fix: not all as the file has it: L42 (MSE as MET, 1 heavy atom left out)" in notes
 
 
 def test_what_the_run_is_to_be_warned_of_is_said_and_kept(tmp_path, native, capsys):

@@ -11,7 +11,7 @@ def read(tmp_path, text, name="a.fasta"):
     file = tmp_path / name
     data = text if isinstance(text, bytes) else text.encode()
     file.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    return [(name, to_sequence(aatypes), notes) for name, aatypes, notes in read_fasta(file)]
+    return [(one.name, to_sequence(one.aatypes), one.notes) for one in read_fasta(file)]
 
 
 @pytest.mark.parametrize("name", ["a.fasta", "a.FA", "a.faa.gz"])
@@ -39,8 +39,6 @@ def test_letters_that_are_no_residue_type(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (">a\nACD:EFG\n", "record 'a' holds :, which is no residue; give one record a chain"),
-        (">a\nAC1D/EFG\n", "record 'a' holds / 1, which is no residue"),
         ("", "holds no FASTA record"),
         ("ACDEF\n", "holds no FASTA record"),
         (b"\x80\x81>a\nACD", "holds no FASTA record"),
@@ -49,6 +47,20 @@ def test_letters_that_are_no_residue_type(tmp_path):
 def test_what_is_no_fasta(tmp_path, text, message):
     with pytest.raises(UserError, match=f"a.fasta: {message}"):
         read(tmp_path, text)
+
+
+def test_a_record_with_what_is_no_residue_has_a_fault_of_its_own(tmp_path):
+    (tmp_path / "a.fasta").write_text(">a\nACD:EFG\n>b\nACD\n>c\nAC1D/EFG\n")
+    assert [(one.name, len(one.aatypes), one.fault) for one in read_fasta(tmp_path / "a.fasta")] == [
+        ("a", 0, "it holds :, which is no residue; give one record a chain"),
+        ("b", 3, None),
+        ("c", 0, "it holds / 1, which is no residue; give one record a chain"),
+    ]
+
+
+def test_headers_in_any_encoding(tmp_path):
+    ((name, sequence, _),) = read(tmp_path, ">prot\xe9ine 1\nACD\n".encode("latin-1"))
+    assert (name, sequence) == ("prot\ufffdine", "ACD")
 
 
 def test_damaged_and_missing(tmp_path):

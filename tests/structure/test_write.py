@@ -148,6 +148,21 @@ def test_fasta(tmp_path):
     assert list(FastaFile.read_iter(tmp_path / "new" / "s.fasta")) == records
 
 
+def test_a_ter_ends_each_chain_and_has_a_number(tmp_path):
+    write_pdb(
+        tmp_path / "a.pdb", backbone(3), [0, 7, 1], [1, 1, 2], [1, 2, 2], chain_ids=("H", "L"), ins_codes=["", "A", ""]
+    )
+    lines = (tmp_path / "a.pdb").read_text().splitlines()
+    assert [line[:27] for line in lines if line[:3] == "TER"] == [
+        "TER      10      GLY H   2A",
+        "TER      16      ARG L   2 ",
+    ]
+    assert [int(line[6:11]) for line in lines[:-1]] == list(range(1, 17))
+    assert [line[:3] for line in lines[-2:]] == ["TER", "END"]
+    write_pdb(tmp_path / "t.pdb", backbone(2, models=2), [0, 1], [1, 2], [1, 1])
+    assert (tmp_path / "t.pdb").read_text().count("\nTER ") == 4
+
+
 # mmCIF, and insertion codes in both formats
 
 
@@ -193,6 +208,7 @@ def test_label_numbers_count_each_chain_from_one(tmp_path):
     """By them a reader knows what belongs to a polymer; the author's may be below 1."""
     written_in_both(tmp_path)
     table = CIFFile.read(tmp_path / "a.cif").block["atom_site"]
+    assert table["label_entity_id"].as_array(int).tolist() == [1] * 20 + [2] * 24  # each chain is an entity
     assert sorted(set(table["label_seq_id"].as_array(int).tolist())) == [1, 2, 3, 4, 5]
     assert set(table["auth_seq_id"].as_array(int).tolist()) == {-2, -1, 0, 1, 52, 53, 60}
 
