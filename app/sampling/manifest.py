@@ -9,6 +9,7 @@ from typing import Any
 from app.config.diff import differences
 from app.errors import UserError
 from app.files.whole import told_of
+from app.sampling.seal import is_whole
 from app.structure.atomic import replacing
 
 FORMAT = 2
@@ -82,9 +83,9 @@ def refuse_other(old: dict[str, Any], new: dict[str, Any], designs: Sequence[str
     if sorted(old["inputs"].values()) != sorted(new["inputs"].values()):
         changed = differences(old["inputs"], new["inputs"])
         said += [f"input {name}: {_short(before)} -> {_short(now)}" for name, before, now in changed]
-    before = [record.get("id") for record in old["designs"] if isinstance(record, dict)]
-    if not said and before != list(designs):
-        said = [f"{len(before)} designs, {before[0] if before else 'none'}, ... -> {len(designs)}, {designs[0]}, ..."]
+    before = [record["id"] for record in old["designs"] if is_whole(record)]  # others are made again
+    if not said and not set(before) <= set(designs):
+        said = [f"{len(before)} designs, {before[0]}, ... -> {len(designs)}, {designs[0]}, ..."]
     if said:
         raise UserError(
             f"out={folder}: holds a run that was asked for something else: {'; '.join(said)}: type what it was begun"

@@ -12,6 +12,8 @@ from app.errors import UserError
 from app.files.lock import Lock
 from app.sampling.interrupt import Interrupted
 from app.sampling.journal import Journal
+from app.sampling.results import NOT_RUN
+from app.sampling.seal import sealed
 from tests.factories import tiny_model
 from tests.sampling.made_inputs import STEPS, UNCONDITIONAL, write_structure
 from tests.training.runs import files
@@ -188,8 +190,8 @@ def killed(folder, last_line=b""):
         for record in manifest["designs"][:3]:
             journal.add(dict(record))
     for record in manifest["designs"]:
-        record |= {"status": "pending", "files": {}, "sequence": None}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"done": 0}))
+        record |= sealed(record | {"status": "failed", "error": NOT_RUN, "files": {}, "sequence": None})
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"done": 0, "failed": 4}))
     with (folder / ".journal-0.jsonl").open("ab") as file:
         file.write(last_line)
     (folder / "structures/.len14_1.pdb.1.tmp").write_text("half")
@@ -238,7 +240,8 @@ def test_other_manifests_are_refused(again, tmp_path, text, told):
 
 
 def test_a_manifest_that_was_altered_is_not_believed(again, tmp_path):
-    """Nothing outside the folder is looked at or touched, and no record stands that does not fit its design."""
+    """Nothing outside the folder is looked at or touched, and no record stands that does not fit its design, not even
+    if it is sealed."""
     _, first = again()
     outside = tmp_path / "outside.pdb"
     outside.write_text("mine")
@@ -247,11 +250,27 @@ def test_a_manifest_that_was_altered_is_not_believed(again, tmp_path):
     manifest["designs"][1] |= {"seed": 1}
     manifest["designs"][2] |= {"files": "all"}
     manifest["designs"][3].pop("sequence")
+    manifest["designs"] = [sealed(record) for record in manifest["designs"]]
     (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
     model, second = again()
     assert sorted(model.sizes) == [(1, 9), (2, 14)]
     assert second["designs"] == first["designs"]
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sequence": "W" * 9}, {"sequence": None}, {"designed": {}}, {"flags": None}, {"id": "mine"}, {"sha256": None}, 7],
+)
+def test_a_record_that_was_altered_is_not_believed(again, tmp_path, change):
+    _, first = again()
+    before = (tmp_path / "out/sequences.fasta").read_text()
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest["designs"][0] = change if isinstance(change, int) else manifest["designs"][0] | change
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    model, second = again()
+    assert model.sizes == [(1, 9)]
+    assert second["designs"] == first["designs"] and (tmp_path / "out/sequences.fasta").read_text() == before
 
 
 def _hold(folder, held):
@@ -338,7 +357,9 @@ def test_a_manifest_that_cannot_be_written_leaves_the_journal(again, run, tmp_pa
         patch.setattr(os, "replace", replace)
         with pytest.raises(UserError, match=r"manifest.json: cannot be written \(No space left on device\)"):
             again()
-    assert json.loads((tmp_path / "out/manifest.json").read_text())["done"] == 0
+    left = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (left["requested"], left["done"], left["failed"]) == (4, 0, 4), "true at any moment"
+    assert {record["error"] for record in left["designs"]} == {NOT_RUN}
     model, manifest = again()
     assert manifest["designs"] == run(**UNCONDITIONAL)[1]["designs"]
     assert not (tmp_path / "out/.journal-0.jsonl").exists()
