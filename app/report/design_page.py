@@ -13,7 +13,20 @@ from app.report.page import Figure, Page, Table
 from app.report.pictures import take_pictures
 from app.report.words import flat, in_words, number
 
-_OWN_KEYS = ("designs", "requested", "done", "failed", "settings", "format", "task", "seed", "skipped", "warnings")
+_OWN_KEYS = (
+    "designs",
+    "requested",
+    "done",
+    "failed",
+    "settings",
+    "format",
+    "task",
+    "seed",
+    "skipped",
+    "warnings",
+    "files",
+    "sha256",
+)
 _SET = {
     "unique_sequences": "unique sequences",
     "diversity.clusters": "folds, as clusters",

@@ -111,12 +111,19 @@ class Account:
         done = [record for record in self.records.values() if record["status"] == "done"]
         served = {"compiled": self.compiled, "cuda_graph": self.cuda_graph, "kernels": kernels()}
         counts = {"requested": len(self.records), "done": len(done), "failed": self.count("failed")}
-        with told_of(self.folder / SEQUENCES):
-            if done:
-                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in entries(record)])
-        manifest.write(self.folder, served | self.head | counts, self.records.values())
+        manifest.write(self.folder, served | self.head | counts | self._write_sequences(done), self.records.values())
         now = time.monotonic()
         self._due = now + (now - began) / SAVING
+
+    def _write_sequences(self, done: Sequence[Record]) -> dict[str, dict[str, str]]:
+        """Their file, or none where nothing is done; what the manifest says of it."""
+        path = self.folder / SEQUENCES
+        with told_of(path):
+            if not done:
+                path.unlink(missing_ok=True)
+                return {"files": {}}
+            write_fasta(path, [entry for record in done for entry in entries(record)])
+            return {"files": {SEQUENCES: manifest.sha256_of(path)}}
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         try:
