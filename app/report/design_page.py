@@ -13,7 +13,20 @@ from app.report.page import Figure, Page, Table
 from app.report.pictures import take_pictures
 from app.report.words import flat, in_words, number
 
-_OWN_KEYS = ("designs", "requested", "done", "failed", "settings", "format", "task", "seed", "skipped", "warnings")
+_OWN_KEYS = (
+    "designs",
+    "requested",
+    "done",
+    "failed",
+    "settings",
+    "format",
+    "task",
+    "seed",
+    "skipped",
+    "warnings",
+    "files",
+    "sha256",
+)
 _SET = {
     "unique_sequences": "unique sequences",
     "diversity.clusters": "folds, as clusters",
@@ -60,12 +73,17 @@ def _figures(folder: Folder) -> list[Figure]:
     if not folder.manifest:
         return [Figure("structures", f"{len(folder.designs):,}"), *_of_the_set(folder)]
     counts = Counter(design.status for design in folder.designs)
-    pending = counts["pending"]
+    waiting = sum(design.error.startswith("not run") for design in folder.designs)
     flagged = sum(bool(design.flags) for design in folder.designs)
     figures = [
-        Figure("requested", f"{len(folder.designs):,}", f"{pending:,} still to be made" if pending else ""),
+        Figure("requested", f"{len(folder.designs):,}"),
         Figure("done", f"{counts['done']:,}", tone="good" if counts["done"] else ""),
-        Figure("failed", f"{counts['failed']:,}", tone="bad" if counts["failed"] else ""),
+        Figure(
+            "failed",
+            f"{counts['failed']:,}",
+            f"{waiting:,} not run" if waiting else "",
+            "bad" if counts["failed"] else "",
+        ),
         Figure("flagged", f"{flagged:,}", tone="bad" if flagged else ""),
     ]
     return figures + _of_the_set(folder)

@@ -1,4 +1,4 @@
-"""The account of a run, kept by its first process: what was asked for = done + failed, in the end and after any end."""
+"""The account of a run, kept by its first process: what was asked for = done + failed, whenever one looks."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,8 @@ from app.sampling.interrupt import Interrupted
 from app.sampling.journal import DONE, Journals
 from app.sampling.outputs import EVERYTHING, STEPS, STRUCTURES, TRAJECTORIES, places
 from app.sampling.request import Request
-from app.sampling.results import pending
+from app.sampling.results import NOT_RUN, not_run
+from app.sampling.seal import is_whole, sealed
 from app.structure.write import write_fasta
 
 SEQUENCES = "sequences.fasta"
@@ -28,8 +29,8 @@ Record = dict[str, Any]
 
 
 class Account:
-    """A context, in which the folder is this process's alone. At its end no design is left pending; those that were
-    not made, whatever the reason, count as failed, and are made when the same run is asked for again.
+    """A context, in which the folder is this process's alone. Designs that are not made count as failed, from the
+    start on; at its end they say for what reason. They are made when the same run is asked for again.
 
     The manifest on the disk is true of the moment when it was saved; what came after it lies in the journals.
     """
@@ -39,7 +40,7 @@ class Account:
     ):
         """head: of the manifest. tell: is told of designs as they are done or fail."""
         self.request, self.folder, self.head, self.tell = request, request.out, head, tell
-        self.records = {design.id: pending(request, design) for design in designs}
+        self.records = {design.id: not_run(request, design) for design in designs}
         self.todo: list[Design] = list(designs)
         self.journals = Journals(self.folder)
         self.compiled = self.cuda_graph = False  # whether they have served so far
@@ -73,11 +74,11 @@ class Account:
         if self._found is None:
             return
         told = [*self._found["designs"], *self.journals.new()]
-        earlier = {record["id"]: record for record in told if isinstance(record, dict) and "id" in record}
+        earlier = {record["id"]: record for record in told if is_whole(record)}
         self.todo = []
         for design in track(list(self._designs)):
-            if (record := earlier.get(design.id)) and self._stands(record):
-                self.records[design.id] = record
+            if (record := earlier.get(design.id)) and (stands := self._standing(record)):
+                self.records[design.id] = stands
             else:
                 self.todo.append(design)
         self._keep_machine(self._found)
@@ -101,7 +102,7 @@ class Account:
             self.save()
 
     def count(self, status: str) -> int:
-        """Designs that are done, failed or pending."""
+        """Designs that are done or failed."""
         return sum(record["status"] == status for record in self.records.values())
 
     def save(self) -> None:
@@ -110,12 +111,19 @@ class Account:
         done = [record for record in self.records.values() if record["status"] == "done"]
         served = {"compiled": self.compiled, "cuda_graph": self.cuda_graph, "kernels": kernels()}
         counts = {"requested": len(self.records), "done": len(done), "failed": self.count("failed")}
-        with told_of(self.folder / SEQUENCES):
-            if done:
-                write_fasta(self.folder / SEQUENCES, [entry for record in done for entry in entries(record)])
-        manifest.write(self.folder, served | self.head | counts, self.records.values())
+        manifest.write(self.folder, served | self.head | counts | self._write_sequences(done), self.records.values())
         now = time.monotonic()
         self._due = now + (now - began) / SAVING
+
+    def _write_sequences(self, done: Sequence[Record]) -> dict[str, dict[str, str]]:
+        """Their file, or none where nothing is done; what the manifest says of it."""
+        path = self.folder / SEQUENCES
+        with told_of(path):
+            if not done:
+                path.unlink(missing_ok=True)
+                return {"files": {}}
+            write_fasta(path, [entry for record in done for entry in entries(record)])
+            return {"files": {SEQUENCES: manifest.sha256_of(path)}}
 
     def __exit__(self, kind: type | None, error: BaseException | None, _) -> None:
         try:
@@ -127,23 +135,25 @@ class Account:
 
     def _close(self, why: str) -> None:
         for record in self.records.values():
-            if record["status"] == "pending":
+            if record["error"] == NOT_RUN:
                 ended = self.journals.ended.get(self._makers.get(record["id"], 0), DONE)
-                record |= {"status": "failed", "error": f"not run: {why if ended == DONE else ended}"}
+                told = f"not run: {why if ended == DONE else ended}"
+                self.records[record["id"]] = sealed(record | {"error": told})
         self.save()
         self.journals.remove_ended()
 
-    def _stands(self, record: Record) -> bool:
-        """Whether a design is done, with all files that are asked for now. Of others that it has, those that are no
-        longer as they were are left out of its record."""
-        blank, files = self.records[record["id"]], record.get("files")
+    def _standing(self, record: Record) -> Record | None:
+        """The record of a design that is done, with all files that are asked for now, else None. Of others that it has,
+        those that are no longer as they were are left out."""
+        blank, files = self.records[record["id"]], record["files"]
         same = all(record.get(key) == blank[key] for key in ("length", "chains", "task", "seed"))
-        if not same or not blank.keys() <= record.keys() or record["status"] != "done" or not isinstance(files, dict):
-            return False
+        if not same or not blank.keys() <= record.keys() or record["status"] != "done":
+            return None
         possible = places(self.request.model_copy(update=EVERYTHING), record["id"])
         whole = [name for name in possible.values() if name in files and self._is_whole(name, files[name])]
-        record["files"] = {name: files[name] for name in whole}
-        return set(places(self.request, record["id"]).values()) <= set(whole)
+        if not set(places(self.request, record["id"]).values()) <= set(whole):
+            return None
+        return sealed(record | {"files": {name: files[name] for name in whole}})
 
     def _is_whole(self, name: str, sha256: str) -> bool:
         try:

@@ -8,13 +8,16 @@ from typing import Any
 
 from app.config.diff import differences
 from app.errors import UserError
-from app.files.whole import told_of
-from app.structure.atomic import replacing
+from app.files.whole import write_whole
+from app.sampling.seal import is_whole, sealed
 
-FORMAT = 2
+FORMAT = 3
 """Number of the manifest's layout; raised when it changes."""
 
 MANIFEST = "manifest.json"
+
+COPY = ".manifest.json"
+"""With it a run goes on whose manifest was damaged or lost: nothing else tells its designs from other files."""
 
 MAY_CHANGE = (
     "out", "ckpt", "input", "device", "devices", "num_nodes", "formats", "trajectories", "step_records",
@@ -35,7 +38,7 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"out={folder}: is a file, give a new folder with out=...")
     if read(folder) is None and folder.is_dir():
-        temporary = {path.name for path in folder.glob(f".{MANIFEST}.*.tmp")}
+        temporary = {path.name for path in folder.glob(f".*{MANIFEST}.*.tmp")}
         held = sorted({entry.name for entry in folder.iterdir()} - temporary - _SETTLED_BY_THEMSELVES)
         if held:
             what = held[0] + (", ..." if held[1:] else "")
@@ -45,32 +48,47 @@ def check_folder(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The folder's manifest, None where it has none. Raises UserError where that is of no use."""
-    path, cure = folder / MANIFEST, "give a new folder with out=..."
+    """The folder's manifest, or the copy of it where it is missing or damaged; None where there is neither. Raises
+    UserError where what is there is of no use."""
+    errors = []
+    for name in (MANIFEST, COPY):
+        try:
+            if (found := _read(folder / name)) is not None:
+                return found
+        except UserError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    cure = "give a new folder with out=..."
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is no JSON: it was cut off or altered"
         raise UserError(f"{path}: cannot be read, {reason}; {cure}") from None
     layout = found.get("format") if isinstance(found, dict) else None
-    if layout == 1:
+    if layout in (1, 2):
         raise UserError(f"{path}: is of an older run, without hashes to verify what it made: {cure}")
     if layout != FORMAT:
         raise UserError(f"{path}: is no manifest of this program, or of a later version of it: {cure}")
-    sections = (*(("settings", dict), ("versions", dict), ("environment", dict), ("designs", list)), ("inputs", dict))
-    if not all(isinstance(found.get(name), kind) for name, kind in sections):
-        raise UserError(f"{path}: it was altered, a part of it is missing; {cure}")
-    return found
+    designs = found.pop("designs", None)
+    if not is_whole(found) or not isinstance(designs, list):
+        raise UserError(f"{path}: it was altered, or a part of it is missing; {cure}")
+    return found | {"designs": designs}
 
 
 def write(folder: Path, head: dict[str, Any], records: Iterable[dict[str, Any]]) -> None:
-    """head: all but the designs, which get a line each. Raises UserError where it cannot be written."""
+    """head: all but the designs, which get a line each; it is sealed. Raises UserError where it cannot be written."""
     designs = ",\n  ".join(json.dumps(record) for record in records)  # with an indent json is ten times as slow
-    text = json.dumps(head, indent=1).removesuffix("\n}")
-    with told_of(folder / MANIFEST), replacing(folder / MANIFEST) as aside:
-        aside.write_text(f'{text},\n "designs": [\n  {designs}\n ]\n}}\n')
+    text = json.dumps(sealed(head), indent=1).removesuffix("\n}")
+    whole = f'{text},\n "designs": [\n  {designs}\n ]\n}}\n'.encode()
+    for name in (COPY, MANIFEST):
+        write_whole(folder / name, lambda file: file.write(whole))
 
 
 def refuse_other(old: dict[str, Any], new: dict[str, Any], designs: Sequence[str], folder: Path) -> None:
@@ -82,9 +100,9 @@ def refuse_other(old: dict[str, Any], new: dict[str, Any], designs: Sequence[str
     if sorted(old["inputs"].values()) != sorted(new["inputs"].values()):
         changed = differences(old["inputs"], new["inputs"])
         said += [f"input {name}: {_short(before)} -> {_short(now)}" for name, before, now in changed]
-    before = [record.get("id") for record in old["designs"] if isinstance(record, dict)]
-    if not said and before != list(designs):
-        said = [f"{len(before)} designs, {before[0] if before else 'none'}, ... -> {len(designs)}, {designs[0]}, ..."]
+    before = [record["id"] for record in old["designs"] if is_whole(record)]  # others are made again
+    if not said and not set(before) <= set(designs):
+        said = [f"{len(before)} designs, {before[0]}, ... -> {len(designs)}, {designs[0]}, ..."]
     if said:
         raise UserError(
             f"out={folder}: holds a run that was asked for something else: {'; '.join(said)}: type what it was begun"

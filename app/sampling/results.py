@@ -9,8 +9,12 @@ from app.sampling.journal import Journal
 from app.sampling.manifest import sha256_of
 from app.sampling.outputs import outputs
 from app.sampling.request import Request
+from app.sampling.seal import sealed
 from app.sampling.settings import SamplerSettings
 from app.sampling.trajectory import Trajectory
+
+NOT_RUN = "not run yet"
+"""Error of a design that is still to be made. It counts as failed, so that requested = done + failed at any moment."""
 
 
 class Results:
@@ -28,9 +32,9 @@ class Results:
         try:
             for name, write in files.items():
                 write(self.folder / name)
-            done = {"status": "done", "files": {name: sha256_of(self.folder / name) for name in files}}
+            done = {"status": "done", "error": None, "files": {name: sha256_of(self.folder / name) for name in files}}
             found = findings(self.request.sampled, design, trajectory)
-            self.journal.add(pending(self.request, design) | done | found)
+            self.journal.add(sealed(not_run(self.request, design) | done | found))
         except BaseException:
             for name in files:
                 (self.folder / name).unlink(missing_ok=True)
@@ -39,11 +43,11 @@ class Results:
     def fail(self, design: Design, error: str) -> None:
         """Raises UserError where not even that can be written."""
         with told_of(self.folder):
-            self.journal.add(pending(self.request, design) | {"status": "failed", "error": error})
+            self.journal.add(sealed(not_run(self.request, design) | {"error": error}))
 
 
-def pending(request: Request, design: Design) -> dict[str, Any]:
-    """What a design's record says from the start: nothing is known of it yet."""
+def not_run(request: Request, design: Design) -> dict[str, Any]:
+    """What a design's record says from the start, sealed: nothing is known of it yet."""
     layout, given = design.layout, design.given
     record = {
         "id": design.id,
@@ -51,8 +55,8 @@ def pending(request: Request, design: Design) -> dict[str, Any]:
         "chains": layout.chains,
         "task": request.task.value,
         "seed": design.seed,
-        "status": "pending",
-        "error": None,
+        "status": "failed",
+        "error": NOT_RUN,
         "files": {},
         "sequence": None,
         "flags": [],
@@ -62,4 +66,4 @@ def pending(request: Request, design: Design) -> dict[str, Any]:
         record |= {"input": given.source, "notes": list(given.notes)}
     if given is not None and given.kept is not None:
         record |= {"what": request.what or "both", "fixed": layout.spans(design.fixed)}
-    return record
+    return sealed(record)

@@ -47,6 +47,13 @@ def test_a_run_in_full(folder):
     assert write(folder).read_text() == text
 
 
+def test_designs_that_are_still_to_be_made_are_counted(tmp_path):
+    folder, plain = tmp_path / "run", {"status": "failed", "length": 9, "chains": {"A": 9}}
+    errors = {"a": "not run yet", "b": "not run: interrupted", "c": "out of memory"}
+    made_run.write_manifest(folder, [{"id": name, "error": error, **plain} for name, error in errors.items()])
+    assert "2 not run" in write(folder).read_text()
+
+
 def test_what_is_fixed_and_where_it_ends(folder):
     assert listed(write(folder))["len40_0"]["details"] == [
         ["fixed A", "1-9"],

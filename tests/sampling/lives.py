@@ -25,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 import infer
 from app.config import entry
 from app.sampling.journal import Journal
+from app.sampling.results import NOT_RUN
 
 LIMIT = 120  # seconds; a life that has not ended by then hangs
 ENDED_BY = {signal.SIGKILL: 3, signal.SIGTERM: 1, signal.SIGINT: 1}  # and how often, of five
@@ -81,7 +82,7 @@ def live_dangerously(
 
 
 def hold(out: Path, whole: Path, settled: bool) -> dict | None:
-    """What is there is whole and true. settled: the first process came to its own end, and left nothing pending."""
+    """What is there is whole and true. settled: the first process came to its own end, and gave its reasons."""
     for file in (*out.rglob("structures/*"), *out.rglob("trajectories/*")):
         if not file.name.startswith("."):
             assert file.read_bytes() == (whole / file.relative_to(out)).read_bytes(), file
@@ -91,9 +92,9 @@ def hold(out: Path, whole: Path, settled: bool) -> dict | None:
     counted = Counter(design["status"] for design in manifest["designs"])
     assert manifest["requested"] == len(manifest["designs"]) == counted.total()
     assert (manifest["done"], manifest["failed"]) == (counted["done"], counted["failed"])
-    if settled:
-        assert manifest["requested"] == manifest["done"] + manifest["failed"]
+    assert manifest["requested"] == manifest["done"] + manifest["failed"]
     for design in manifest["designs"]:
+        assert not settled or design["error"] != NOT_RUN
         assert bool(design["files"]) == (design["status"] == "done")
         for name, digest in design["files"].items():
             assert sha256((out / name).read_bytes()).hexdigest() == digest

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from hashlib import sha256
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from app.errors import UserError
 from app.files.lock import Lock
 from app.sampling.interrupt import Interrupted
 from app.sampling.journal import Journal
+from app.sampling.manifest import write
+from app.sampling.results import NOT_RUN
+from app.sampling.seal import sealed
 from tests.factories import tiny_model
 from tests.sampling.made_inputs import STEPS, UNCONDITIONAL, write_structure
 from tests.training.runs import files
@@ -56,9 +60,9 @@ def test_a_run_that_is_whole_is_left_as_it_is(again, tmp_path, capsys):
     before, times = contents(tmp_path / "out"), {f: f.stat().st_mtime_ns for f in (tmp_path / "out").glob("*/*")}
     model, second = again()
     assert model.calls == 0
-    assert second == first | {"earlier": []}
+    assert second | {"sha256": None} == first | {"earlier": [], "sha256": None}
     after = contents(tmp_path / "out")
-    assert {name for name in before if before[name] != after[name]} <= {"manifest.json"}
+    assert {name for name in before if before[name] != after[name]} <= {"manifest.json", ".manifest.json"}
     assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/*")}
     assert "4 of 4 designs are there already" in capsys.readouterr().out
 
@@ -82,7 +86,8 @@ def test_a_damaged_file_is_made_again_and_no_other(again, tmp_path, harm):
     model, second = again(max_batch_size=1)
     assert model.sizes == [(1, 14)]
     assert second["designs"] == first["designs"]
-    assert contents(tmp_path / "out").items() >= (before.items() - {("manifest.json", before["manifest.json"])})
+    after = contents(tmp_path / "out")
+    assert {name for name in before if before[name] != after.get(name)} <= {"manifest.json", ".manifest.json"}
     assert (tmp_path / "out/structures/len9_0.pdb").stat().st_mtime_ns == kept
 
 
@@ -90,7 +95,8 @@ def test_the_fasta_is_written_again(again, tmp_path):
     again()
     before = (tmp_path / "out/sequences.fasta").read_text()
     (tmp_path / "out/sequences.fasta").unlink()
-    model, _ = again()
+    model, manifest = again()
+    assert manifest["files"] == {"sequences.fasta": sha256(before.encode()).hexdigest()}
     assert model.calls == 0 and (tmp_path / "out/sequences.fasta").read_text() == before
 
 
@@ -181,6 +187,11 @@ def test_inputs_count_by_their_content(run, tmp_path):
         run(**asked, input=tmp_path / "elsewhere")
 
 
+def rewrite(folder, said):
+    """A manifest that says something else, and is sealed."""
+    write(folder, {key: value for key, value in said.items() if key != "designs"}, said["designs"])
+
+
 def killed(folder, last_line=b""):
     """What a kill leaves: a manifest as of the start, and a journal."""
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -188,8 +199,8 @@ def killed(folder, last_line=b""):
         for record in manifest["designs"][:3]:
             journal.add(dict(record))
     for record in manifest["designs"]:
-        record |= {"status": "pending", "files": {}, "sequence": None}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"done": 0}))
+        record |= sealed(record | {"status": "failed", "error": NOT_RUN, "files": {}, "sequence": None})
+    rewrite(folder, manifest | {"done": 0, "failed": 4})
     with (folder / ".journal-0.jsonl").open("ab") as file:
         file.write(last_line)
     (folder / "structures/.len14_1.pdb.1.tmp").write_text("half")
@@ -211,7 +222,7 @@ def test_the_machine_that_made_what_stands_is_kept(again, tmp_path):
     _, first = again()
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     manifest["versions"]["torch"] = "1.0"
-    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    rewrite(tmp_path / "out", manifest)
     assert again()[1]["versions"]["torch"] == "1.0"  # nothing was made since
     (tmp_path / "out/structures/len9_0.pdb").unlink()
     _, mended = again()
@@ -224,8 +235,9 @@ def test_the_machine_that_made_what_stands_is_kept(again, tmp_path):
     [
         ('{"format": 1, "designs": []}', "older run, without hashes"),
         ('{"format": 9}', "no manifest of this program, or of a later version"),
-        ('{"format": 2, "designs": []}', "a part of it is missing"),
-        ('{"format": 2', "no JSON: it was cut off or altered"),
+        ('{"format": 2, "designs": []}', "older run, without hashes"),
+        ('{"format": 3, "designs": []}', "a part of it is missing"),
+        ('{"format": 3', "no JSON: it was cut off or altered"),
         ("[]", "no manifest of this program"),
     ],
 )
@@ -238,7 +250,8 @@ def test_other_manifests_are_refused(again, tmp_path, text, told):
 
 
 def test_a_manifest_that_was_altered_is_not_believed(again, tmp_path):
-    """Nothing outside the folder is looked at or touched, and no record stands that does not fit its design."""
+    """Nothing outside the folder is looked at or touched, and no record stands that does not fit its design, not even
+    if it is sealed."""
     _, first = again()
     outside = tmp_path / "outside.pdb"
     outside.write_text("mine")
@@ -247,11 +260,47 @@ def test_a_manifest_that_was_altered_is_not_believed(again, tmp_path):
     manifest["designs"][1] |= {"seed": 1}
     manifest["designs"][2] |= {"files": "all"}
     manifest["designs"][3].pop("sequence")
+    manifest["designs"] = [sealed(record) for record in manifest["designs"]]
     (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
     model, second = again()
     assert sorted(model.sizes) == [(1, 9), (2, 14)]
     assert second["designs"] == first["designs"]
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("harm", ["cut", "zeros", "altered", "removed"])
+def test_a_manifest_that_is_damaged_or_lost_is_made_again(again, tmp_path, harm):
+    _, first = again()
+    path = tmp_path / "out/manifest.json"
+    whole = path.read_bytes()
+    if harm == "removed":
+        path.unlink()
+    else:
+        cut = {"cut": whole[:-40], "zeros": b"\0" * len(whole), "altered": whole.replace(b'"steps": 6', b'"steps": 7')}
+        path.write_bytes(cut[harm])
+    model, second = again()
+    assert model.calls == 0 and second["designs"] == first["designs"]
+    path.unlink()
+    with pytest.raises(UserError, match="seed: 3 -> 4"):
+        again(seed=4)
+    (tmp_path / "out/.manifest.json").unlink()
+    with pytest.raises(UserError, match="which would be mixed up with this run"):
+        again()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sequence": "W" * 9}, {"sequence": None}, {"designed": {}}, {"flags": None}, {"id": "mine"}, {"sha256": None}, 7],
+)
+def test_a_record_that_was_altered_is_not_believed(again, tmp_path, change):
+    _, first = again()
+    before = (tmp_path / "out/sequences.fasta").read_text()
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest["designs"][0] = change if isinstance(change, int) else manifest["designs"][0] | change
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    model, second = again()
+    assert model.sizes == [(1, 9)]
+    assert second["designs"] == first["designs"] and (tmp_path / "out/sequences.fasta").read_text() == before
 
 
 def _hold(folder, held):
@@ -330,7 +379,9 @@ def test_a_manifest_that_cannot_be_written_leaves_the_journal(again, run, tmp_pa
 
     def replace(source, target):
         calls.append(target)
-        if str(target).endswith("manifest.json") and sum(str(one).endswith("manifest.json") for one in calls) > 1:
+        if (
+            str(target).endswith("manifest.json") and sum(str(one).endswith("manifest.json") for one in calls) > 2
+        ):  # with its copy
             no_room()
         real(source, target)
 
@@ -338,7 +389,9 @@ def test_a_manifest_that_cannot_be_written_leaves_the_journal(again, run, tmp_pa
         patch.setattr(os, "replace", replace)
         with pytest.raises(UserError, match=r"manifest.json: cannot be written \(No space left on device\)"):
             again()
-    assert json.loads((tmp_path / "out/manifest.json").read_text())["done"] == 0
+    left = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert (left["requested"], left["done"], left["failed"]) == (4, 0, 4), "true at any moment"
+    assert {record["error"] for record in left["designs"]} == {NOT_RUN}
     model, manifest = again()
     assert manifest["designs"] == run(**UNCONDITIONAL)[1]["designs"]
     assert not (tmp_path / "out/.journal-0.jsonl").exists()

@@ -47,7 +47,7 @@ def test_unconditional(run):
         assert protein.res_idx.tolist() == list(range(1, design["length"] + 1))
         assert protein.chain_ids == ("A",)
     assert len({design["sequence"] for design in manifest["designs"]}) == 4
-    assert not list(outcome.folder.rglob(".*"))
+    assert [file.name for file in outcome.folder.rglob(".*")] == [".manifest.json"]
 
 
 def test_the_manifest_says_how_it_was_made(run, tmp_path):
