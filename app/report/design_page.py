@@ -14,19 +14,9 @@ from app.report.pictures import take_pictures
 from app.report.words import flat, in_words, number
 
 _OWN_KEYS = (
-    "designs",
-    "requested",
-    "done",
-    "failed",
-    "settings",
-    "format",
-    "task",
-    "seed",
-    "skipped",
-    "warnings",
-    "files",
+    "designs", "requested", "done", "failed", "settings", "format", "task", "seed", "skipped", "warnings", "files",
     "sha256",
-)
+)  # fmt: skip
 _SET = {
     "unique_sequences": "unique sequences",
     "diversity.clusters": "folds, as clusters",

@@ -30,7 +30,7 @@ Checkpoint and input count by their content, precision by what it comes to on th
 MACHINE = ("versions", "environment", "device", "devices", "kernels", "compiled", "cuda_graph")
 """What a run can be gone on with in another way."""
 
-_SETTLED_BY_THEMSELVES = {".DS_Store", ".lock"}
+_SETTLED_BY_THEMSELVES = {".DS_Store", ".lock", COPY}
 
 
 def check_folder(folder: Path) -> None:
@@ -48,8 +48,11 @@ def check_folder(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The folder's manifest, or the copy of it where it is missing or damaged; None where there is neither. Raises
-    UserError where what is there is of no use."""
+    """The folder's manifest, or the copy of it where it is missing or damaged; None where there is neither, or
+    where the copy is all that was left of a folder that was emptied. Raises UserError where what is there is of no use.
+    """
+    if folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir()):
+        return None
     errors = []
     for name in (MANIFEST, COPY):
         try:

@@ -288,6 +288,15 @@ def test_a_manifest_that_is_damaged_or_lost_is_made_again(again, tmp_path, harm)
         again()
 
 
+def test_a_folder_that_was_emptied_takes_another_run(again, tmp_path):
+    out = tmp_path / "out"
+    again(lengths=[9])
+    for name in files(out) - {".manifest.json"}:
+        (out / name).unlink()
+    (out / "structures").rmdir()
+    assert again(lengths=[9], seed=4)[1]["done"] == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [{"sequence": "W" * 9}, {"sequence": None}, {"designed": {}}, {"flags": None}, {"id": "mine"}, {"sha256": None}, 7],
