@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.found import EVALUATION, MANIFEST, STRUCTURES, TRAJECTORIES, find_designs
+from app.evaluation.found import EVALUATION, MANIFEST, TRAJECTORIES, files_of, find_designs, structure_of
 from app.report.words import Rows, flat
 
 TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"
@@ -101,7 +101,8 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
     for record in manifest["designs"]:
         if not isinstance(record, dict):
             continue
-        files = _files(record.get("files"), folder)
+        files = [folder / name for name in files_of(record, folder)]
+        structure = structure_of(record, folder)
         flags = record.get("flags", record.get("warning"))
         chains = record.get("chains")
         length = record.get("length")
@@ -117,7 +118,7 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
             sequence=_text(record.get("sequence")),
             error=_text(record.get("error")),
             flags=[_text(flag) for flag in flags] if isinstance(flags, list) else [_text(flags)] if flags else [],
-            structure=_first(files, STRUCTURES, ".pdb", ".cif"),
+            structure=folder / structure if structure else None,
             path=_first(files, TRAJECTORIES, "_path.pdb"),
             clean=_first(files, TRAJECTORIES, "_clean.pdb"),
             steps=_first(files, STEPS, ".csv"),
@@ -139,20 +140,8 @@ def _details(record: Mapping[str, Any]) -> Rows:
     return [(label, text) for label, text in told if text]
 
 
-def _files(named: Any, folder: Path) -> list[Path]:
-    """named: a mapping from paths to hashes, or, in the first format of manifests, a list of paths."""
-    names = [name for name in (named if isinstance(named, list | dict) else []) if isinstance(name, str)]
-    root = folder.resolve()
-    paths = [folder / name for name in names if "\0" not in name]
-    return [path for path in paths if path.resolve().is_relative_to(root)]
-
-
-def _first(files: list[Path], folder: str, *ends: str) -> Path | None:
-    for end in ends:
-        for file in files:
-            if file.parent.name == folder and file.name.endswith(end):
-                return file
-    return None
+def _first(files: list[Path], folder: str, end: str) -> Path | None:
+    return next((file for file in files if file.parent.name == folder and file.name.endswith(end)), None)
 
 
 def _add_evaluation(folder: Folder) -> None:

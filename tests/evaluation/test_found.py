@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.errors import UserError
-from app.evaluation.found import Found, find_designs
+from app.evaluation.found import Found, find_designs, inside, structure_of
 from app.evaluation.references import References, protein_of
 from tests.evaluation.made_designs import helix, strand, write, write_manifest
 
@@ -48,6 +48,26 @@ def test_files_outside_the_folder_are_not_looked_at(tmp_path):
         assert find_designs(run)[0][0].path is None
     (run / "structures/link.pdb").symlink_to(tmp_path / "secret.pdb")
     assert find_designs(run)[0][0].path is None
+
+
+@pytest.mark.parametrize("name", ["structures/a\0b.pdb", f"structures/{'a' * 5000}.pdb", "structures/\ud800.pdb"])
+def test_names_that_no_file_can_have_are_files_that_are_not_there(tmp_path, name):
+    write_manifest(tmp_path, [{"id": "x", "status": "done", "files": {name: "0"}}])
+    assert find_designs(tmp_path)[0][0].missing == "its structure file is not there"
+    assert not inside(tmp_path, name)
+
+
+def test_links_in_a_circle_are_no_file(tmp_path):
+    (tmp_path / "a.pdb").symlink_to(tmp_path / "a.pdb")
+    assert not inside(tmp_path, "a.pdb") and inside(tmp_path, "b.pdb") == tmp_path / "b.pdb"
+
+
+def test_of_two_formats_mmcif_counts_where_it_is_there(tmp_path):
+    record = {"files": ["structures/x.pdb", "structures/x.cif", "trajectories/x.cif"]}
+    assert structure_of(record, tmp_path) == "structures/x.cif"
+    write(tmp_path / "structures/x.pdb", helix())
+    assert structure_of(record, tmp_path) == "structures/x.pdb"
+    assert structure_of({"files": 7}, tmp_path) is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"designs": 3}', '{"designs": [{"id": 1}]}', "[" * 100_000])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import UserError
+from app.evaluation.found import find_designs
 from app.report import page, pictures, steps, write
 from app.report.designs import read_folder
 from app.structure.write import write_pdb
@@ -139,7 +140,9 @@ def test_nothing_to_report_on(tmp_path):
 def test_records_of_any_kind_are_lived_with(tmp_path):
     odd = {"id": 5, "length": "long", "chains": [1], "files": 7, "flags": "one", "recovery": float("nan"), "seed": None}
     odd |= {"status": "done"}
-    made_run.write_manifest(tmp_path, [odd, "no record", {}, {"id": "x", "files": {"\0": "", "a/b": 3}, "flags": [1]}])
+    made_run.write_manifest(
+        tmp_path, [odd, "no record", {}, {"id": "x", "files": {"\0": "", "a" * 5000: "", "a/b": 3}, "flags": [1]}]
+    )
     first, second, third = told(write(tmp_path))["designs"]
     assert (first["id"], first["length"], first["flags"]) == ("5", 0, ["one"])
     assert second["id"] == "" and third["flags"] == ["1"]
@@ -155,6 +158,16 @@ def test_no_path_leads_out_of_the_folder(tmp_path):
     records = [made_run.record(f"d{place}", 8, {}, files={name: ""}) for place, name in enumerate(names)]
     made_run.write_manifest(tmp_path / "run", records)
     assert all("structure" not in design for design in told(write(tmp_path / "run"))["designs"])
+
+
+def test_of_two_formats_the_report_draws_the_one_that_is_evaluated(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (record, *_) = manifest["designs"]
+    for name in ("len40_0.cif", "len40_0.pdb"):
+        record["files"][f"structures/{name}"] = ""
+    (folder / "structures/len40_0.cif").write_text("")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert {one.id: one.structure for one in read_folder(folder).designs}["len40_0"] == find_designs(folder)[0][0].path
 
 
 def test_a_damaged_evaluation_is_named(folder):
