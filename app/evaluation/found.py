@@ -12,6 +12,9 @@ from app.structure.parse import SUFFIXES, format_of, stem_of
 
 MANIFEST, STRUCTURES, TRAJECTORIES, EVALUATION = "manifest.json", "structures", "trajectories", "evaluation"
 
+REPEATED = "another design has this id"
+"""Why all but the first design of an id have no numbers: whatever is known of a design goes by its id."""
+
 LARGEST_MANIFEST = 2**30
 """Bytes; what claims to be larger is not read."""
 
@@ -91,6 +94,7 @@ def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
     seen: set[str] = set()
     for record in manifest["designs"]:
         if record["id"] in seen:
+            yield Found(record["id"], None, record=record, missing=REPEATED)
             continue
         seen.add(record["id"])
         name = structure_of(record, folder)

@@ -7,13 +7,13 @@ the folder.
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.found import EVALUATION, MANIFEST, TRAJECTORIES, files_of, find_designs, structure_of
+from app.evaluation.found import EVALUATION, MANIFEST, REPEATED, TRAJECTORIES, files_of, find_designs, structure_of
 from app.report.words import Rows, flat
 
 TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"
@@ -73,7 +73,7 @@ def read_folder(path: Path) -> Folder:
     folder = Folder(path, [])
     if (path / MANIFEST).exists():
         folder.manifest = _manifest(path / MANIFEST)
-        folder.designs = list(_recorded(folder.manifest, path))
+        folder.designs = list(_first_of_each_id(_recorded(folder.manifest, path)))
     else:
         try:
             found, _ = find_designs(path)
@@ -127,6 +127,16 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
         )
 
 
+def _first_of_each_id(designs: Iterable[Design]) -> Iterator[Design]:
+    """The others have a card that says so, and nothing that would be taken for the first one's."""
+    seen: set[str] = set()
+    for design in designs:
+        if design.id in seen:
+            design = Design(design.id, design.status, design.task, design.seed, error=REPEATED)
+        seen.add(design.id)
+        yield design
+
+
 def _details(record: Mapping[str, Any]) -> Rows:
     """Where it comes from, what was fixed, and how what was fixed meets what was designed."""
     told = [("input", _text(record.get("input")))]
@@ -147,14 +157,17 @@ def _first(files: list[Path], folder: str, end: str) -> Path | None:
 def _add_evaluation(folder: Folder) -> None:
     table, summary = (folder.path / EVALUATION / name for name in (TABLE, SUMMARY))
     if table.exists():
+        rows: dict[str, dict] = {}
         try:
             with table.open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = {_text(row.pop("id", None)): row for row in csv.DictReader(file, restval="", restkey="")}
+                for row in csv.DictReader(file, restval="", restkey=""):
+                    rows.setdefault(_text(row.pop("id", None)), row)
         except (*_BROKEN, csv.Error):
-            rows = {}
+            rows.clear()
             folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
         for design in folder.designs:
-            row = rows.get(design.id) or rows.get(f"'{design.id}", {})  # as spreadsheets are kept from running it
+            # each row once, and with an apostrophe as spreadsheets are kept from running it
+            row = rows.pop(design.id, None) or rows.pop(f"'{design.id}", {})
             for name, text in row.items():
                 if name and text and name not in ALREADY_TOLD:
                     number = _number(text)

@@ -99,6 +99,15 @@ def test_a_run_and_its_manifest(tmp_path):
     assert found.summary["provenance"]["run"] == {"seed": 7}
 
 
+def test_a_second_design_of_an_id_has_a_row_and_no_numbers(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a"}, {"id": "a"}])
+    first, second = run(tmp_path, ONE_PROCESS).rows
+    assert first["helix"] > 0.5 and not first["error"]
+    assert second["error"] == "another design has this id" and second["helix"] == "skipped: no structure"
+    assert second["file"] == "" and second["cluster"] == "skipped: no structure"
+
+
 def test_real_structures_against_themselves(shared, tmp_path):
     for name in ("1aki.cif.gz", "2kl8.pdb.gz", "1bc8.pdb.gz"):
         (tmp_path / name).write_bytes((shared / "structures" / name).read_bytes())

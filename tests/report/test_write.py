@@ -170,6 +170,18 @@ def test_of_two_formats_the_report_draws_the_one_that_is_evaluated(folder):
     assert {one.id: one.structure for one in read_folder(folder).designs}["len40_0"] == find_designs(folder)[0][0].path
 
 
+def test_a_second_design_of_an_id_has_nothing_of_the_first(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["designs"].append(manifest["designs"][0])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with (folder / "evaluation/designs.csv").open("a") as file:
+        file.write("len40_0,skipped: no structure,,\n")
+    first, *_, second = told(write(folder))["designs"]
+    assert first["id"] == second["id"] == "len40_0" and first["structure"]["residues"] == 40
+    assert 0.9 in first["values"] and set(second["values"]) == {None}
+    assert "structure" not in second and second["error"] == "another design has this id"
+
+
 def test_a_damaged_evaluation_is_named(folder):
     (folder / "evaluation" / "designs.csv").write_bytes(b"id,a\nlen40_0,\0\xff\n")
     (folder / "evaluation" / "summary.json").write_text("{")
