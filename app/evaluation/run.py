@@ -9,7 +9,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation import columns, table
 from app.evaluation.cache import Cache
-from app.evaluation.columns import SKIPPED, Value, skipped
+from app.evaluation.columns import SKIPPED, Value, printable, skipped
 from app.evaluation.comparing import NOTHING, Tell, compared
 from app.evaluation.found import EVALUATION, Found, find_designs
 from app.evaluation.measured import Measured, begin, perform
@@ -119,6 +119,7 @@ def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
         "sequence": values.get("sequence", ""),
         "certainty": certainty if values else SKIPPED + "no structure",
         "flags": "; ".join(flags),
+        "notes": "; ".join(values.get("notes", [])),
         "error": one.error,
     }
     nothing = skipped((*columns.DESIGN, *columns.AGAINST), "no structure")
@@ -126,11 +127,7 @@ def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
 
 
 def _printable(row: dict[str, Value]) -> dict[str, Value]:
-    """Names of files need not be valid UTF-8."""
-    return {
-        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 class _Proteins(Mapping[str, Protein]):

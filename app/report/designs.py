@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
+from app.evaluation.columns import printable
 from app.evaluation.found import EVALUATION, MANIFEST, REPEATED, TRAJECTORIES, files_of, find_designs, structure_of
 from app.report.words import Rows, flat
 
@@ -82,7 +83,7 @@ def read_folder(path: Path) -> Folder:
                 f"{path}: no run of infer.py (no {MANIFEST}) or of train.py (no metrics.csv), and no structure files: "
                 "name the out=... of a run, or a folder of structures"
             ) from None
-        folder.designs = [Design(one.id, structure=one.path) for one in found]
+        folder.designs = [Design(_text(one.id), structure=one.path) for one in found]
     _add_evaluation(folder)
     return folder
 
@@ -185,7 +186,7 @@ def _list(value: Any) -> list:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def _number(value: Any) -> float | None:

@@ -17,7 +17,7 @@ from app.evaluation.run import evaluate as run
 from app.evaluation.self_consistency import COLUMNS
 from app.evaluation.settings import EvaluationSettings
 from app.structure.write import to_pdb
-from tests.evaluation.made_designs import demo, helix, strand, write, write_demo, write_manifest
+from tests.evaluation.made_designs import demo, helix, write, write_demo, write_manifest
 
 ONE_PROCESS = EvaluationSettings(workers=1, resamples=100, foldseek=False)
 
@@ -236,11 +236,22 @@ def test_the_command(folder):
 
 
 def test_names_that_spreadsheets_would_run_are_kept_from_it(tmp_path):
-    write(tmp_path / "=cmd.pdb", helix())
-    write(tmp_path / "b.pdb", strand())
+    names = ["\t=cmd", "\n=cmd", "=cmd", "b"]
+    for name in names:
+        write(tmp_path / f"{name}.pdb", helix())
     run(tmp_path, ONE_PROCESS)
-    assert list(table(tmp_path).index) == ["'=cmd", "b"]
-    assert pd.read_parquet(tmp_path / "evaluation/designs.parquet")["id"].tolist() == ["=cmd", "b"]
+    assert list(table(tmp_path).index) == ["'\t=cmd", "'\n=cmd", "'=cmd", "b"]
+    assert pd.read_parquet(tmp_path / "evaluation/designs.parquet")["id"].tolist() == names
+
+
+def test_what_was_left_out_in_reading_is_noted(tmp_path):
+    write(tmp_path / "whole.pdb", helix())
+    lines = (tmp_path / "whole.pdb").read_text().splitlines(keepends=True)
+    (tmp_path / "part.pdb").write_text("".join(line for line in lines if line[12:26].split()[::3] != ["CA", "5"]))
+    for _ in range(2):  # measured, and out of the cache
+        part, whole = run(tmp_path, ONE_PROCESS).rows
+        assert whole["notes"] == "" and part["length"] == 19
+        assert part["notes"] == "1 residues dropped: N, CA or C missing"
 
 
 def test_a_design_in_two_formats_is_one(tmp_path):

@@ -182,6 +182,13 @@ def test_a_second_design_of_an_id_has_nothing_of_the_first(folder):
     assert "structure" not in second and second["error"] == "another design has this id"
 
 
+def test_a_name_that_is_no_text_can_be_an_address(tmp_path):
+    """The page puts the id of the open design into its address, where half a character raises an error."""
+    made_run.write_manifest(tmp_path, [made_run.record("odd\udcff", 8, {}, flags=["\ud800"])])
+    (design,) = told(write(tmp_path))["designs"]
+    assert design["id"] == "odd\\udcff" and design["flags"] == ["\\ud800"], "as the evaluation writes it"
+
+
 def test_a_damaged_evaluation_is_named(folder):
     (folder / "evaluation" / "designs.csv").write_bytes(b"id,a\nlen40_0,\0\xff\n")
     (folder / "evaluation" / "summary.json").write_text("{")
