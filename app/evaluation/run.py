@@ -52,9 +52,10 @@ def evaluate(
         path = getattr(settings, option)
         if path is not None and not path.is_dir():
             raise UserError(f"--{option} {path}: no such folder; give a folder of structure files")
+    references = References(settings.reference, say)
     out = folder / EVALUATION
     with Cache(out) as cache, Pool(settings.workers) as pool:
-        measured = _measured(designs, References(settings.reference), pool, cache, tell)
+        measured = _measured(designs, references, pool, cache, tell)
         good = {one.found.id: one for one in measured if not one.error}
         problems = [f"{one.found.relative or one.found.id}: {one.error}" for one in measured if one.error]
         for line in problems:

@@ -106,6 +106,22 @@ def test_references_by_name(tmp_path):
         of("3new_A_0")
 
 
+def test_references_of_one_name_are_told_and_none_at_all_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--reference .*: it holds no structure file"):
+        References(tmp_path)
+    for name in ("a.pdb", "a.cif", "b.pdb"):
+        (tmp_path / name).write_text("")
+    said = []
+    References(tmp_path, said.append)
+    assert not said, "two formats, side by side"
+    for name in ("sub/a.pdb", "sub/b.pdb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    path, _ = References(tmp_path, said.append).of(Found("a", tmp_path / "x.pdb"))
+    assert path == tmp_path / "a.cif"
+    assert said == ["--reference: a.cif is taken for a, not a.pdb, sub/a.pdb, and so for 1 more names"]
+
+
 def test_without_a_folder_the_manifests_input_is_the_reference(tmp_path):
     native = write(tmp_path / "native.pdb", helix())
     references = References(None)
