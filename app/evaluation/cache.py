@@ -1,8 +1,8 @@
 """What was measured before: a file of lines that is only ever added to.
 
-A line is its own SHA-256, a key and a value as JSON. One that was cut short, or altered, is passed over. A key names
-what was measured, the version of how, and the content that it was measured of: nothing has to be thrown away when any
-of these changes.
+A line is its own SHA-256, a key and a value as JSON. One that was cut short or altered, or is no such pair, is passed
+over; whoever asks for a value sees to it that it is of its kind. A key names what was measured, the version of how, and
+the content that it was measured of: nothing has to be thrown away when any of these changes.
 """
 
 import hashlib
@@ -64,5 +64,9 @@ def _lines(path: Path):
     for line in content.splitlines():
         digest, text = line[:_DIGEST], line[_DIGEST + 1 :]
         if len(digest) == _DIGEST and hashlib.sha256(text.encode()).hexdigest() == digest:
-            key, value = json.loads(text)
-            yield key, value
+            try:
+                key, value = json.loads(text)
+            except (ValueError, TypeError, RecursionError):
+                continue
+            if isinstance(key, str):
+                yield key, value

@@ -4,7 +4,7 @@ import math
 
 from app.chem.residues import AATYPES
 
-ABOUT = ("id", "file", "task", "length", "chains", "sequence", "certainty", "flags", "error")
+ABOUT = ("id", "file", "task", "length", "chains", "sequence", "certainty", "flags", "notes", "error")
 """What a row is of; nothing in it is measured here."""
 
 GEOMETRY = (
@@ -37,7 +37,9 @@ DIVERSITY = ("cluster",)
 
 NOVELTY = ("novelty_tm_score", "novelty_nearest")
 
-TEXT = frozenset({"id", "file", "task", "sequence", "flags", "error", "topology", "reference", "novelty_nearest"})
+TEXT = frozenset(
+    {"id", "file", "task", "sequence", "flags", "notes", "error", "topology", "reference", "novelty_nearest"}
+)
 """Columns of words. All others are numbers."""
 
 NAMES = frozenset({"chains", "cluster"})
@@ -51,6 +53,11 @@ Value = float | int | bool | str
 
 def skipped(columns: tuple[str, ...], reason: str) -> dict[str, Value]:
     return dict.fromkeys(columns, SKIPPED + reason)
+
+
+def printable(text: str) -> str:
+    """Names of files, and text of a manifest, need not be valid UTF-8; tables and pages are."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def number(value: float, unless: str) -> Value:

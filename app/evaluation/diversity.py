@@ -57,10 +57,10 @@ def _scores(pairs, traces, pool: Pool, cache: Cache, enough: bool) -> Iterator[t
     for pair in pairs:
         key = key_of("pair", align.VERSION, *sorted(traces[name][0] for name in pair))
         known = cache.get(key)
-        if known is None:
-            left.append((pair, key))
-        else:
+        if isinstance(known, int | float):
             yield pair, known
+        else:
+            left.append((pair, key))
     tasks = [tuple(traces[name][1] for name in sorted(pair, key=lambda name: traces[name][0])) for pair, _ in left]
     for (pair, key), score in zip(left, pool.map(_score, tasks, enough), strict=True):
         cache.put(key, round(score, 5))

@@ -12,6 +12,9 @@ from app.structure.parse import SUFFIXES, format_of, stem_of
 
 MANIFEST, STRUCTURES, TRAJECTORIES, EVALUATION = "manifest.json", "structures", "trajectories", "evaluation"
 
+REPEATED = "another design has this id"
+"""Why all but the first design of an id have no numbers: whatever is known of a design goes by its id."""
+
 LARGEST_MANIFEST = 2**30
 """Bytes; what claims to be larger is not read."""
 
@@ -63,19 +66,39 @@ def _manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def inside(folder: Path, name: str) -> Path | None:
+    """The path of this name in the folder, whether or not it is there. None: it leads out of the folder, or no file can
+    have such a name."""
+    path = folder / name
+    try:
+        path.is_file()  # what a file system cannot even look up (too long, a NUL) raises here
+        return path if path.resolve().is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+        return None
+
+
+def files_of(record: dict[str, Any], folder: Path) -> list[str]:
+    """The paths in the folder that a manifest's record names: keys with hashes, or, in the first format, a list."""
+    named = record.get("files")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, dict | list) else []
+    return [name for name in names if inside(folder, name)]
+
+
+def structure_of(record: dict[str, Any], folder: Path) -> str | None:
+    """The structure among these files: one that is there before one that is not, mmCIF before PDB."""
+    own = [name for name in files_of(record, folder) if name.startswith(f"{STRUCTURES}/") and format_of(name)]
+    return min(own, key=lambda name: (not (folder / name).is_file(), preference(name)), default=None)
+
+
 def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
     seen: set[str] = set()
     for record in manifest["designs"]:
         if record["id"] in seen:
+            yield Found(record["id"], None, record=record, missing=REPEATED)
             continue
         seen.add(record["id"])
-        names = record.get("files")
-        names = [name for name in names if isinstance(name, str)] if isinstance(names, dict | list) else []
-        own = [name for name in names if name.startswith(f"{STRUCTURES}/") and format_of(name)]
-        inside = [name for name in own if (folder / name).resolve().is_relative_to(folder.resolve())]
-        there = [name for name in inside if (folder / name).is_file()]
-        if there:
-            name = min(there, key=_preference)
+        name = structure_of(record, folder)
+        if name is not None and (folder / name).is_file():
             yield Found(record["id"], folder / name, name, record)
         elif record.get("status") == "done":
             yield Found(record["id"], None, record=record, missing="its structure file is not there")
@@ -92,10 +115,10 @@ def _of_files(folder: Path) -> Iterator[Found]:
         above, slash, last = name.rpartition("/")
         by_id.setdefault(above + slash + stem_of(last), []).append(name)
     for design, files in by_id.items():
-        name = min(files, key=_preference)
+        name = min(files, key=preference)
         yield Found(design, folder / name, name)
 
 
-def _preference(name: str) -> tuple[bool, str]:
+def preference(name: str) -> tuple[bool, str]:
     """mmCIF first: it holds what PDB files cannot, such as large coordinates."""
     return format_of(name) != "mmcif", name

@@ -72,7 +72,8 @@ def begin(found: Found, references: References, cache: Cache) -> tuple[Measured,
         return known, None
     known.keys["design"] = key_of("design", design.VERSION, known.sha256)
     values = cache.get(known.keys["design"])
-    known.values = values if isinstance(values, dict) and _has(values.get("columns"), DESIGN) else {}
+    whole = _has(values, (*_ABOUT, "columns")) and _has(values["columns"], DESIGN)
+    known.values = values if whole else {}
     reference = None
     try:
         reference = path, chain = references.of(found)
@@ -111,6 +112,9 @@ def perform(task: Task) -> tuple[dict[str, Any], dict[str, Any], str]:
         return values, skipped(AGAINST, one_line(error)), ""
     except Exception as error:
         return values, skipped(AGAINST, f"unexpected {type(error).__name__}: {one_line(error)}"), ""
+
+
+_ABOUT = ("length", "chains", "sequence", "b_factor", "notes")
 
 
 def _about(protein: Protein, notes: list[str]) -> dict[str, Any]:

@@ -55,10 +55,11 @@ def novelty(
     for name, chains in designs.items():
         key = key_of("novelty", align.VERSION, *map(digest_of, chains), everything)
         value: Any = cache.get(key)
-        if value is None:
-            left.append((name, key))
-        else:
-            found[name] = tuple(value)
+        match value:
+            case [int() | float() as score, str() as nearest]:
+                found[name] = score, nearest
+            case _:
+                left.append((name, key))
     tasks = [(tuple(designs[name]), dict(known)) for name, _ in left]
     work = sum(len(ca) for chains, _ in tasks for ca in chains) * sum(map(len, known.values()))
     for (name, key), value in zip(left, pool.map(_nearest, tasks, work > _MUCH), strict=True):

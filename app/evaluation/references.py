@@ -1,14 +1,14 @@
 """Which structure a design is held against: one of its name, or the one that the manifest says it was made from."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from app.data.find import find_files
 from app.errors import UserError
-from app.evaluation.found import Found
-from app.structure.parse import format_of, stem_of
+from app.evaluation.found import Found, preference
+from app.structure.parse import SUFFIXES, format_of, stem_of
 from app.structure.read import read_structure, split_chains
 from app.types import Protein
 
@@ -17,11 +17,12 @@ _CHAIN = re.compile(r"^(?P<file>.*?)(?: (?:chain|record) (?P<name>.+))?$")
 
 
 class References:
-    """folder: of structures to match by name; None: the manifest's inputs themselves, where they are structures."""
+    """folder: of structures to match by name; None: the manifest's inputs themselves, where they are structures. say:
+    takes a line where a name is that of several. Raises UserError: no structure in the folder."""
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, say: Callable[[str], None] = lambda line: None):
         self.folder = folder
-        self._paths = {stem_of(path): path for path in find_files(folder).paths()} if folder else {}
+        self._paths = _by_name(folder, say) if folder else {}
 
     def of(self, design: Found) -> tuple[Path, str | None]:
         """File and chain (None: all of it). Raises UserError where there is none."""
@@ -50,6 +51,22 @@ class References:
         for stem in stems:
             entry, _, letter = stem.rpartition("_")
             yield entry, letter
+
+
+def _by_name(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    """A structure in two formats, side by side, is one; of those in several folders one counts, and that is said."""
+    by_name: dict[str, list[str]] = {}
+    for file in find_files(folder).names:
+        by_name.setdefault(stem_of(file), []).append(file)
+    if not by_name:
+        raise UserError(f"--reference {folder}: it holds no structure file ({SUFFIXES})")
+    chosen = {name: min(files, key=preference) for name, files in by_name.items()}
+    several = [name for name, files in by_name.items() if len({file.rpartition("/")[0] for file in files}) > 1]
+    if several:
+        more = f", and so for {len(several) - 1} more names" if len(several) > 1 else ""
+        files = [file for file in by_name[several[0]] if file != chosen[several[0]]]
+        say(f"--reference: {chosen[several[0]]} is taken for {several[0]}, not {', '.join(files[:3])}{more}")
+    return {name: folder / file for name, file in chosen.items()}
 
 
 def _input(design: Found) -> tuple[Path | None, str | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation import columns, table
 from app.evaluation.cache import Cache
-from app.evaluation.columns import SKIPPED, Value, skipped
+from app.evaluation.columns import SKIPPED, Value, printable, skipped
 from app.evaluation.comparing import NOTHING, Tell, compared
 from app.evaluation.found import EVALUATION, Found, find_designs
 from app.evaluation.measured import Measured, begin, perform
@@ -52,9 +52,10 @@ def evaluate(
         path = getattr(settings, option)
         if path is not None and not path.is_dir():
             raise UserError(f"--{option} {path}: no such folder; give a folder of structure files")
+    references = References(settings.reference, say)
     out = folder / EVALUATION
     with Cache(out) as cache, Pool(settings.workers) as pool:
-        measured = _measured(designs, References(settings.reference), pool, cache, tell)
+        measured = _measured(designs, references, pool, cache, tell)
         good = {one.found.id: one for one in measured if not one.error}
         problems = [f"{one.found.relative or one.found.id}: {one.error}" for one in measured if one.error]
         for line in problems:
@@ -119,6 +120,7 @@ def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
         "sequence": values.get("sequence", ""),
         "certainty": certainty if values else SKIPPED + "no structure",
         "flags": "; ".join(flags),
+        "notes": "; ".join(values.get("notes", [])),
         "error": one.error,
     }
     nothing = skipped((*columns.DESIGN, *columns.AGAINST), "no structure")
@@ -126,11 +128,7 @@ def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
 
 
 def _printable(row: dict[str, Value]) -> dict[str, Value]:
-    """Names of files need not be valid UTF-8."""
-    return {
-        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 class _Proteins(Mapping[str, Protein]):

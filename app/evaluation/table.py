@@ -17,7 +17,8 @@ REASONS = "skipped"
 """Column of the Parquet file alone: by column, as JSON, why there is no value. The column itself then has none, so that
 columns of numbers are numbers."""
 
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How begins what a spreadsheet runs: white space before a formula is taken off by some."""
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Value]], words: frozenset[str], summary: Mapping[str, Any]) -> None:

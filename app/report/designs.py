@@ -7,13 +7,14 @@ the folder.
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserError
-from app.evaluation.found import EVALUATION, MANIFEST, STRUCTURES, TRAJECTORIES, find_designs
+from app.evaluation.columns import printable
+from app.evaluation.found import EVALUATION, MANIFEST, REPEATED, TRAJECTORIES, files_of, find_designs, structure_of
 from app.report.words import Rows, flat
 
 TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"
@@ -73,7 +74,7 @@ def read_folder(path: Path) -> Folder:
     folder = Folder(path, [])
     if (path / MANIFEST).exists():
         folder.manifest = _manifest(path / MANIFEST)
-        folder.designs = list(_recorded(folder.manifest, path))
+        folder.designs = list(_first_of_each_id(_recorded(folder.manifest, path)))
     else:
         try:
             found, _ = find_designs(path)
@@ -82,7 +83,7 @@ def read_folder(path: Path) -> Folder:
                 f"{path}: no run of infer.py (no {MANIFEST}) or of train.py (no metrics.csv), and no structure files: "
                 "name the out=... of a run, or a folder of structures"
             ) from None
-        folder.designs = [Design(one.id, structure=one.path) for one in found]
+        folder.designs = [Design(_text(one.id), structure=one.path) for one in found]
     _add_evaluation(folder)
     return folder
 
@@ -101,7 +102,8 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
     for record in manifest["designs"]:
         if not isinstance(record, dict):
             continue
-        files = _files(record.get("files"), folder)
+        files = [folder / name for name in files_of(record, folder)]
+        structure = structure_of(record, folder)
         flags = record.get("flags", record.get("warning"))
         chains = record.get("chains")
         length = record.get("length")
@@ -117,13 +119,23 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
             sequence=_text(record.get("sequence")),
             error=_text(record.get("error")),
             flags=[_text(flag) for flag in flags] if isinstance(flags, list) else [_text(flags)] if flags else [],
-            structure=_first(files, STRUCTURES, ".pdb", ".cif"),
+            structure=folder / structure if structure else None,
             path=_first(files, TRAJECTORIES, "_path.pdb"),
             clean=_first(files, TRAJECTORIES, "_clean.pdb"),
             steps=_first(files, STEPS, ".csv"),
             values={name: value for name in OWN if (value := _number(record.get(name))) is not None},
             details=_details(record),
         )
+
+
+def _first_of_each_id(designs: Iterable[Design]) -> Iterator[Design]:
+    """The others have a card that says so, and nothing that would be taken for the first one's."""
+    seen: set[str] = set()
+    for design in designs:
+        if design.id in seen:
+            design = Design(design.id, design.status, design.task, design.seed, error=REPEATED)
+        seen.add(design.id)
+        yield design
 
 
 def _details(record: Mapping[str, Any]) -> Rows:
@@ -139,33 +151,24 @@ def _details(record: Mapping[str, Any]) -> Rows:
     return [(label, text) for label, text in told if text]
 
 
-def _files(named: Any, folder: Path) -> list[Path]:
-    """named: a mapping from paths to hashes, or, in the first format of manifests, a list of paths."""
-    names = [name for name in (named if isinstance(named, list | dict) else []) if isinstance(name, str)]
-    root = folder.resolve()
-    paths = [folder / name for name in names if "\0" not in name]
-    return [path for path in paths if path.resolve().is_relative_to(root)]
-
-
-def _first(files: list[Path], folder: str, *ends: str) -> Path | None:
-    for end in ends:
-        for file in files:
-            if file.parent.name == folder and file.name.endswith(end):
-                return file
-    return None
+def _first(files: list[Path], folder: str, end: str) -> Path | None:
+    return next((file for file in files if file.parent.name == folder and file.name.endswith(end)), None)
 
 
 def _add_evaluation(folder: Folder) -> None:
     table, summary = (folder.path / EVALUATION / name for name in (TABLE, SUMMARY))
     if table.exists():
+        rows: dict[str, dict] = {}
         try:
             with table.open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = {_text(row.pop("id", None)): row for row in csv.DictReader(file, restval="", restkey="")}
+                for row in csv.DictReader(file, restval="", restkey=""):
+                    rows.setdefault(_text(row.pop("id", None)), row)
         except (*_BROKEN, csv.Error):
-            rows = {}
+            rows.clear()
             folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
         for design in folder.designs:
-            row = rows.get(design.id) or rows.get(f"'{design.id}", {})  # as spreadsheets are kept from running it
+            # each row once, and with an apostrophe as spreadsheets are kept from running it
+            row = rows.pop(design.id, None) or rows.pop(f"'{design.id}", {})
             for name, text in row.items():
                 if name and text and name not in ALREADY_TOLD:
                     number = _number(text)
@@ -183,7 +186,7 @@ def _list(value: Any) -> list:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def _number(value: Any) -> float | None:

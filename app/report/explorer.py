@@ -12,13 +12,14 @@ CERTAINTY = "certainty"
 def explorer(folder: Folder, pictures: Pictures) -> dict[str, Any]:
     """The first `DESIGNS` designs, and the columns of what was measured of them."""
     for design in folder.designs:
-        if design.id in pictures.certainty:
+        if design.structure and design.id in pictures.certainty:
             design.values.setdefault(CERTAINTY, round(float(pictures.certainty[design.id].mean()), 2))
     listed = folder.designs[:DESIGNS]
     columns = folder.columns
+    entries = [pictures.entries.get(design.id) if design.structure else None for design in listed]
     return {
         "columns": [{"name": name, "label": in_words(name)} for name in columns],
-        "designs": [_listed(design, columns, pictures.entries.get(design.id)) for design in listed],
+        "designs": [_listed(design, columns, entry) for design, entry in zip(listed, entries, strict=True)],
     }
 
 

@@ -57,6 +57,11 @@ def test_without_options_it_is_the_protocol_and_no_weights(run):
 def test_bad_values_are_one_line(run, tmp_path):
     with pytest.raises(UserError, match=r"^--esmfold .*absent: there is none; give "):
         run("designs", "--esmfold", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"^--protein-mpnn .*: not a file; give "):
+        run("designs", "--protein-mpnn", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^--esmfold .*file: not a folder; give "):
+        run("designs", "--esmfold", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"^sequences=0: wanted greater than"):
         run("designs", "--sequences", "0")
     with pytest.raises(UserError, match=r"^--device=tpu is unknown"):

@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from app.evaluation.cache import FILE, Cache, key_of
@@ -28,6 +30,14 @@ def test_lines_that_are_cut_short_or_altered_are_passed_over(tmp_path):
     path.write_bytes(b"\xff\x00" * 100)
     with Cache(tmp_path) as cache:
         assert cache.get("a") is None
+
+
+@pytest.mark.parametrize("text", ["not json", "3", '["a"]', '[["a"], 1]', "[{}, 1]", '["a", 1, 2]', "[" * 100_000])
+def test_lines_that_are_whole_and_something_else_are_passed_over(tmp_path, text):
+    (tmp_path / FILE).write_text(f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n")
+    fill(tmp_path, b=2)
+    with Cache(tmp_path) as cache:
+        assert (cache.get("a"), cache.get("b")) == (None, 2)
 
 
 def test_a_folder_that_cannot_be_written_to_keeps_none_and_says_so(tmp_path):

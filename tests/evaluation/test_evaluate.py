@@ -17,7 +17,7 @@ from app.evaluation.run import evaluate as run
 from app.evaluation.self_consistency import COLUMNS
 from app.evaluation.settings import EvaluationSettings
 from app.structure.write import to_pdb
-from tests.evaluation.made_designs import demo, helix, strand, write, write_demo, write_manifest
+from tests.evaluation.made_designs import demo, helix, write, write_demo, write_manifest
 
 ONE_PROCESS = EvaluationSettings(workers=1, resamples=100, foldseek=False)
 
@@ -99,6 +99,15 @@ def test_a_run_and_its_manifest(tmp_path):
     assert found.summary["provenance"]["run"] == {"seed": 7}
 
 
+def test_a_second_design_of_an_id_has_a_row_and_no_numbers(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a"}, {"id": "a"}])
+    first, second = run(tmp_path, ONE_PROCESS).rows
+    assert first["helix"] > 0.5 and not first["error"]
+    assert second["error"] == "another design has this id" and second["helix"] == "skipped: no structure"
+    assert second["file"] == "" and second["cluster"] == "skipped: no structure"
+
+
 def test_real_structures_against_themselves(shared, tmp_path):
     for name in ("1aki.cif.gz", "2kl8.pdb.gz", "1bc8.pdb.gz"):
         (tmp_path / name).write_bytes((shared / "structures" / name).read_bytes())
@@ -175,14 +184,16 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_a_cache_of_something_else_is_measured_anew(folder):
-    run(folder, ONE_PROCESS)
+    known = settings(novelty=folder)
+    first = run(folder, known)
     path = folder / "evaluation" / FILE
-    keys = [json.loads(line[65:])[0] for line in path.read_text().splitlines() if '["design/' in line]
+    lines = [json.loads(line[65:]) for line in path.read_text().splitlines() if line]
     path.unlink()
+    columns_alone = {"columns": next(value for key, value in lines if key.startswith("design/"))["columns"]}
     with Cache(path.parent) as cache:
-        for key, value in zip(keys, (None, [], {"columns": {}}, {"columns": {"helix": 9}}), strict=True):
-            cache.put(key, value)
-    assert all(row["error"] == "" and row["helix"] <= 1 for row in run(folder, ONE_PROCESS).rows)
+        for place, (key, _) in enumerate(lines):
+            cache.put(key, (columns_alone, [], {"columns": {}}, {"columns": {"helix": 9}}, None)[place % 5])
+    assert run(folder, known).rows == first.rows
 
 
 def test_a_defect_in_one_design_stops_no_other(folder, monkeypatch):
@@ -225,11 +236,22 @@ def test_the_command(folder):
 
 
 def test_names_that_spreadsheets_would_run_are_kept_from_it(tmp_path):
-    write(tmp_path / "=cmd.pdb", helix())
-    write(tmp_path / "b.pdb", strand())
+    names = ["\t=cmd", "\n=cmd", "=cmd", "b"]
+    for name in names:
+        write(tmp_path / f"{name}.pdb", helix())
     run(tmp_path, ONE_PROCESS)
-    assert list(table(tmp_path).index) == ["'=cmd", "b"]
-    assert pd.read_parquet(tmp_path / "evaluation/designs.parquet")["id"].tolist() == ["=cmd", "b"]
+    assert list(table(tmp_path).index) == ["'\t=cmd", "'\n=cmd", "'=cmd", "b"]
+    assert pd.read_parquet(tmp_path / "evaluation/designs.parquet")["id"].tolist() == names
+
+
+def test_what_was_left_out_in_reading_is_noted(tmp_path):
+    write(tmp_path / "whole.pdb", helix())
+    lines = (tmp_path / "whole.pdb").read_text().splitlines(keepends=True)
+    (tmp_path / "part.pdb").write_text("".join(line for line in lines if line[12:26].split()[::3] != ["CA", "5"]))
+    for _ in range(2):  # measured, and out of the cache
+        part, whole = run(tmp_path, ONE_PROCESS).rows
+        assert whole["notes"] == "" and part["length"] == 19
+        assert part["notes"] == "1 residues dropped: N, CA or C missing"
 
 
 def test_a_design_in_two_formats_is_one(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.errors import UserError
-from app.evaluation.found import Found, find_designs
+from app.evaluation.found import Found, find_designs, inside, structure_of
 from app.evaluation.references import References, protein_of
 from tests.evaluation.made_designs import helix, strand, write, write_manifest
 
@@ -50,6 +50,26 @@ def test_files_outside_the_folder_are_not_looked_at(tmp_path):
     assert find_designs(run)[0][0].path is None
 
 
+@pytest.mark.parametrize("name", ["structures/a\0b.pdb", f"structures/{'a' * 5000}.pdb", "structures/\ud800.pdb"])
+def test_names_that_no_file_can_have_are_files_that_are_not_there(tmp_path, name):
+    write_manifest(tmp_path, [{"id": "x", "status": "done", "files": {name: "0"}}])
+    assert find_designs(tmp_path)[0][0].missing == "its structure file is not there"
+    assert not inside(tmp_path, name)
+
+
+def test_links_in_a_circle_are_no_file(tmp_path):
+    (tmp_path / "a.pdb").symlink_to(tmp_path / "a.pdb")
+    assert not inside(tmp_path, "a.pdb") and inside(tmp_path, "b.pdb") == tmp_path / "b.pdb"
+
+
+def test_of_two_formats_mmcif_counts_where_it_is_there(tmp_path):
+    record = {"files": ["structures/x.pdb", "structures/x.cif", "trajectories/x.cif"]}
+    assert structure_of(record, tmp_path) == "structures/x.cif"
+    write(tmp_path / "structures/x.pdb", helix())
+    assert structure_of(record, tmp_path) == "structures/x.pdb"
+    assert structure_of({"files": 7}, tmp_path) is None
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"designs": 3}', '{"designs": [{"id": 1}]}', "[" * 100_000])
 def test_what_is_no_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
@@ -84,6 +104,22 @@ def test_references_by_name(tmp_path):
     assert of("x_0", input="seqs.fasta record 2xyz_A") == ("2xyz_A.pdb", None)
     with pytest.raises(UserError, match="no reference of that name"):
         of("3new_A_0")
+
+
+def test_references_of_one_name_are_told_and_none_at_all_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--reference .*: it holds no structure file"):
+        References(tmp_path)
+    for name in ("a.pdb", "a.cif", "b.pdb"):
+        (tmp_path / name).write_text("")
+    said = []
+    References(tmp_path, said.append)
+    assert not said, "two formats, side by side"
+    for name in ("sub/a.pdb", "sub/b.pdb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    path, _ = References(tmp_path, said.append).of(Found("a", tmp_path / "x.pdb"))
+    assert path == tmp_path / "a.cif"
+    assert said == ["--reference: a.cif is taken for a, not a.pdb, sub/a.pdb, and so for 1 more names"]
 
 
 def test_without_a_folder_the_manifests_input_is_the_reference(tmp_path):

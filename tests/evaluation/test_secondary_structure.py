@@ -44,6 +44,13 @@ def test_a_barrel_has_eight_strands_and_helices_between_them(shared, entry, numb
     assert order.count("E") == 8
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_helices_of_two_pieces_count_twice_and_alternate_as_one(shared, number):
+    """docs/metrics.md: 12 helices of 1tim are eight runs, one after each strand."""
+    order = elements(secondary_structure(*chain_of(shared / "structures/1tim.pdb.gz", number)))
+    assert (order.count("E"), order.count("H")) == (8, 12) and alternation(order) == "EH" * 8
+
+
 def test_lysozyme_is_mainly_helical(shared):
     states = secondary_structure(*chain_of(shared / "structures/1aki.cif.gz"))
     found = contents(states)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import UserError
+from app.evaluation.found import find_designs
 from app.report import page, pictures, steps, write
 from app.report.designs import read_folder
 from app.structure.write import write_pdb
@@ -146,7 +147,9 @@ def test_nothing_to_report_on(tmp_path):
 def test_records_of_any_kind_are_lived_with(tmp_path):
     odd = {"id": 5, "length": "long", "chains": [1], "files": 7, "flags": "one", "recovery": float("nan"), "seed": None}
     odd |= {"status": "done"}
-    made_run.write_manifest(tmp_path, [odd, "no record", {}, {"id": "x", "files": {"\0": "", "a/b": 3}, "flags": [1]}])
+    made_run.write_manifest(
+        tmp_path, [odd, "no record", {}, {"id": "x", "files": {"\0": "", "a" * 5000: "", "a/b": 3}, "flags": [1]}]
+    )
     first, second, third = told(write(tmp_path))["designs"]
     assert (first["id"], first["length"], first["flags"]) == ("5", 0, ["one"])
     assert second["id"] == "" and third["flags"] == ["1"]
@@ -162,6 +165,35 @@ def test_no_path_leads_out_of_the_folder(tmp_path):
     records = [made_run.record(f"d{place}", 8, {}, files={name: ""}) for place, name in enumerate(names)]
     made_run.write_manifest(tmp_path / "run", records)
     assert all("structure" not in design for design in told(write(tmp_path / "run"))["designs"])
+
+
+def test_of_two_formats_the_report_draws_the_one_that_is_evaluated(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (record, *_) = manifest["designs"]
+    for name in ("len40_0.cif", "len40_0.pdb"):
+        record["files"][f"structures/{name}"] = ""
+    (folder / "structures/len40_0.cif").write_text("")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert {one.id: one.structure for one in read_folder(folder).designs}["len40_0"] == find_designs(folder)[0][0].path
+
+
+def test_a_second_design_of_an_id_has_nothing_of_the_first(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["designs"].append(manifest["designs"][0])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with (folder / "evaluation/designs.csv").open("a") as file:
+        file.write("len40_0,skipped: no structure,,\n")
+    first, *_, second = told(write(folder))["designs"]
+    assert first["id"] == second["id"] == "len40_0" and first["structure"]["residues"] == 40
+    assert 0.9 in first["values"] and set(second["values"]) == {None}
+    assert "structure" not in second and second["error"] == "another design has this id"
+
+
+def test_a_name_that_is_no_text_can_be_an_address(tmp_path):
+    """The page puts the id of the open design into its address, where half a character raises an error."""
+    made_run.write_manifest(tmp_path, [made_run.record("odd\udcff", 8, {}, flags=["\ud800"])])
+    (design,) = told(write(tmp_path))["designs"]
+    assert design["id"] == "odd\\udcff" and design["flags"] == ["\\ud800"], "as the evaluation writes it"
 
 
 def test_a_damaged_evaluation_is_named(folder):
