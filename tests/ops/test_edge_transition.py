@@ -1,14 +1,11 @@
 """The edge transition, edge by edge; its backends in chunks; its memory. For the rest see test_parity.py."""
 
 import importlib.util
-import sys
 
 import pytest
 import torch
 
-from app.devices import NVIDIA
 from app.ops import check
-from app.ops.backend import Call
 from app.ops.edge_transition import chunked, edge_transition, reference, tiles
 from tests.conftest import HAS_GPU
 from tests.factories import generator
@@ -118,9 +115,3 @@ def test_memory_beside_edges_and_result_does_not_grow_with_the_length(monkeypatc
 def test_more_pairs_make_larger_chunks_not_more_of_them():
     assert tiles.pairs_at_once(1000) == tiles.pairs_at_once(4 * tiles.PAIRS_AT_ONCE) == tiles.PAIRS_AT_ONCE
     assert tiles.pairs_at_once(8 * 384**2) == 2 * 384**2
-
-
-@pytest.mark.parametrize(("length", "first"), [(256, "reference"), (257, "torch")])
-def test_auto_trains_with_what_was_measured_to_be_faster_in_float32(length, first, monkeypatch):
-    monkeypatch.setattr(sys.modules["app.ops.edge_transition"], "has_hopper", lambda: False)
-    assert edge_transition.order(Call(NVIDIA, torch.float32, length, (128, 384, 384, 128), True))[0] == first

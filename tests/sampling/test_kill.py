@@ -46,7 +46,7 @@ def kill(setting: str, kills: int, folder: Path) -> None:
     print(f"{setting}: {struck} kills in {len(fates)} runs, {begun} after a design, {cut} left something half-written")
 
 
-@pytest.mark.parametrize("setting", ["one process", "two processes"])
+@pytest.mark.parametrize("setting", ["one process", pytest.param("two processes", marks=pytest.mark.slow)])
 def test_a_few_kills(tmp_path, setting):
     kill(setting, 2, tmp_path)
 

@@ -1,6 +1,5 @@
 """The residual MLP over edges and their nodes. Widths of a call: c_z, those of both hidden layers, and the output's."""
 
-import torch
 from torch import Tensor
 
 from app.devices import NVIDIA, compute_dtype, has_hopper, kind
@@ -24,19 +23,14 @@ def describe(
     return Call(kind(edge.device), compute_dtype(edge), edge.shape[1], widths, backward)
 
 
-REFERENCE_UP_TO = 256
-"""Residues up to which `auto` trains in float32 with the reference on a GPU: where `torch` saves no memory yet."""
-
-
 def order(call: Call) -> tuple[str, ...]:
     """The fused kernels are made for Hopper: on GPUs before it the hidden layers do not fit in the registers.
 
     Of an H200, bfloat16, at 128, 256 and 512 residues they take 0.05, 0.13 and 0.44 ms, the reference 0.14, 0.47 and
     1.7; with the backward pass 0.39, 0.84 and 3.0, and 0.42, 1.4 and 3.7. In float32 with it the reference takes 1.2,
-    4.2 and 15.6, and `torch` 1.5, 4.7 and 18.3, but at 512 with two fifths of the memory.
+    4.2 and 15.6, and `torch` 1.5, 4.7 and 18.3: but it makes the hidden layers again, where the reference keeps those
+    of all blocks.
     """
-    if call.device == NVIDIA and call.dtype == torch.float32 and call.backward and call.length <= REFERENCE_UP_TO:
-        return ("reference",)
     return ("triton", "torch") if has_hopper() else ("torch",)
 
 
