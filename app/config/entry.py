@@ -22,9 +22,15 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     try:
         status = main(sys.argv[1:])
     except UserError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        say_error(str(error))
         status = USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED
     sys.exit(status)
+
+
+def say_error(message: str) -> None:
+    """`error: message` on standard error, on one line and in one piece: other processes of the run may write there."""
+    sys.stderr.write(f"error: {' '.join(message.splitlines())}\n")
+    sys.stderr.flush()

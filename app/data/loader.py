@@ -94,8 +94,14 @@ class ResumableLoader:
             yield read.batch
 
     def close(self) -> None:
-        """End the workers."""
-        self._loader = ()
+        """End the workers, now: the traceback of an error would keep them. One that waits for what a killed one held
+        does not end by itself."""
+        reading, self._loader = getattr(self._loader, "_iterator", None), ()
+        if reading is not None:
+            reading._shutdown_workers()
+            for worker in reading._workers:
+                worker.kill()
+                worker.join()
 
     # Lightning stores this in the checkpoint and hands it back when it resumes.
 

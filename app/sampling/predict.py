@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -18,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from app.config.entry import say_error
 from app.config.keys import one_line
 from app.devices import choose, how_many
 from app.errors import UserError
@@ -62,7 +62,7 @@ class Launcher(_SubprocessScriptLauncher):
             for child in self.children:
                 if child.poll() is not None:
                     why = f"ended before it began, with status {child.returncode}: what it says above is the reason"
-                    print(f"error: devices={self.num_processes}: a process {why}", file=sys.stderr, flush=True)
+                    say_error(f"devices={self.num_processes}: a process {why}")
                     self.stop(0)
                     os._exit(1)
 
