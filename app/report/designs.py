@@ -5,7 +5,6 @@ the folder.
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 from app.errors import UserError
 from app.evaluation.columns import printable
 from app.evaluation.found import EVALUATION, MANIFEST, REPEATED, TRAJECTORIES, files_of, find_designs, structure_of
+from app.files.json_object import json_object
 from app.report.words import Rows, flat
 
 TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"
@@ -24,8 +24,6 @@ OWN = ("recovery", "ca_rmsd", "certainty")
 
 ALREADY_TOLD = {"file", "task", "length", "chains", "sequence", "flags", "error"}
 """Columns of the evaluation's table that repeat the manifest."""
-
-_BROKEN = (OSError, ValueError, RecursionError)  # what reading a file of text, numbers or JSON ends in
 
 
 @dataclass
@@ -89,12 +87,9 @@ def read_folder(path: Path) -> Folder:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-        if isinstance(manifest, dict) and isinstance(manifest.get("designs"), list):
-            return manifest
-    except _BROKEN:
-        pass
+    manifest = json_object(path)
+    if manifest is not None and isinstance(manifest.get("designs"), list):
+        return manifest
     raise UserError(f"{path}: damaged, or no manifest of Trunkline's: run infer.py again with the same out=...")
 
 
@@ -163,7 +158,7 @@ def _add_evaluation(folder: Folder) -> None:
             with table.open(newline="", encoding="utf-8", errors="replace") as file:
                 for row in csv.DictReader(file, restval="", restkey=""):
                     rows.setdefault(_text(row.pop("id", None)), row)
-        except (*_BROKEN, csv.Error):
+        except (OSError, ValueError, csv.Error):
             rows.clear()
             folder.notes.append(f"{EVALUATION}/{TABLE} is damaged: python -m app evaluate makes it again")
         for design in folder.designs:
@@ -174,10 +169,10 @@ def _add_evaluation(folder: Folder) -> None:
                     number = _number(text)
                     design.values[name] = text if number is None else number
     if summary.exists():
-        try:
-            found = json.loads(summary.read_text(encoding="utf-8", errors="replace"))
-            folder.summary = found if isinstance(found, dict) else {}
-        except _BROKEN:
+        found = json_object(summary)
+        if found is not None:
+            folder.summary = found
+        else:
             folder.notes.append(f"{EVALUATION}/{SUMMARY} is damaged: python -m app evaluate makes it again")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from app.files.json_object import json_object
 from app.files.whole import write_whole
 from app.sweep.jobs import Job, Sweep
 from app.training.run_folder import RunFolder
@@ -75,10 +76,7 @@ def _recorded(sweep: Sweep) -> list[dict[str, Any]]:
 
 def best_of(job: Job) -> dict[str, Any] | None:
     """The `best` of a job's summary.json."""
-    try:
-        return json.loads(RunFolder(job.folder).summary.read_text())["best"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return (json_object(RunFolder(job.folder).summary) or {}).get("best")
 
 
 def table(sweep: Sweep, standings: Mapping[Job, Standing]) -> Table:

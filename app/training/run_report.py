@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from app.data.worker_death import told_if_a_worker_died
 from app.errors import UserError
+from app.files.json_object import json_object
 from app.files.whole import write_whole
 from app.training.console import keep
 from app.training.counts import Counts
@@ -123,9 +124,7 @@ def report_ended(
 
 
 def _told_step(folder: RunFolder) -> int | None:
-    with suppress(OSError, ValueError):
-        return json.loads(folder.summary.read_text()).get("steps")
-    return None
+    return (json_object(folder.summary) or {}).get("steps")
 
 
 def _summarise(folder: RunFolder, step: int, epochs: int, counts: dict[str, int], seconds: float) -> None:

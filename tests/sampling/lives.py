@@ -1,15 +1,9 @@
-"""Runs of infer.py whose processes are killed again and again, as those of train.py in `tests.training.lives`.
+"""Runs of infer.py whose processes are killed again and again: what its fault harness is made of."""
 
-A server process imports everything once and each life is forked from it. The ranks of one are told of each other as
-torchrun tells them.
-"""
-
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections import Counter
@@ -19,15 +13,13 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 
-import torch
-from lightning.pytorch.utilities import rank_zero_only
-
 import infer
 from app.config import entry
 from app.sampling.journal import Journal
 from app.sampling.results import NOT_RUN
+from tests import lives
+from tests.lives import said
 
-LIMIT = 120  # seconds; a life that has not ended by then hangs
 ENDED_BY = {signal.SIGKILL: 3, signal.SIGTERM: 1, signal.SIGINT: 1}  # and how often, of five
 SLOW_DISK = 0.01  # seconds: each file lies there whole for so long before it has its name, each line half of it
 
@@ -68,7 +60,8 @@ def live_dangerously(
         processes = _start(command, out, ranks)
         if random.random() > 0.2:
             _wait_for_a_design(processes, out, written)
-        if len(fate.kills) < kills and (number := _strike(processes, random, random.uniform(0, 0.5 * seconds))):
+        moment = random.uniform(0, 0.5 * seconds)
+        if len(fate.kills) < kills and (number := lives.strike(processes, random, moment, ENDED_BY)):
             fate.kills.append(number)
         ends = _ends(processes)
         if ends == [0] * ranks:
@@ -107,14 +100,8 @@ def journaled(out: Path) -> list[str]:
     return record.read_text().split() if record.exists() else []
 
 
-def said(out: Path) -> str:
-    return out.with_suffix(".log").read_text()
-
-
 def _start(command: Sequence[str], out: Path, ranks: int) -> list:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = lives.free_port()
     processes = [_server.Process(target=_life, args=(rank, list(command), out, ranks, port)) for rank in range(ranks)]
     for process in processes:
         process.start()
@@ -122,53 +109,18 @@ def _start(command: Sequence[str], out: Path, ranks: int) -> list:
 
 
 def _wait_for_a_design(processes: list, out: Path, written: int) -> None:
-    while len(journaled(out)) == written and any(process.is_alive() for process in processes):
-        time.sleep(0.002)
-
-
-def _strike(processes: list, random: Random, seconds: float) -> signal.Signals | None:
-    """Send a signal after so many seconds; which it was, or None where the run was faster."""
-    moment = time.monotonic() + seconds
-    while time.monotonic() < moment and any(process.is_alive() for process in processes):
-        time.sleep(0.001)
-    (number,) = random.choices(list(ENDED_BY), list(ENDED_BY.values()))
-    struck = False
-    for process in processes if random.random() < 0.5 else [random.choice(processes)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-            struck = True
-    return number if struck else None
+    lives.wait_while(lambda: len(journaled(out)) == written, processes)
 
 
 def _ends(processes: list) -> list[int]:
-    """Exit statuses, negative for a signal; a launcher ends the ranks that are left over when one ended badly."""
-    limit, told = time.monotonic() + LIMIT, False
-    while any(process.is_alive() for process in processes):
-        if not told and any(process.exitcode for process in processes):
-            told = True
-            for process in processes:
-                process.terminate()
-        if time.monotonic() > limit:
-            for process in processes:
-                process.kill()
-            raise AssertionError("it hangs")
-        time.sleep(0.002)
-    return [process.exitcode for process in processes]
+    return lives.ends(processes, badly=bool, end=lambda process: process.terminate())
 
 
 def _life(rank: int, command: list[str], out: Path, ranks: int, port: int) -> None:
     """One rank's process, from its first line to its last."""
-    with out.with_suffix(".log").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    lives.begin(out, rank, ranks, port)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(1)
-    if ranks > 1:
-        here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
-        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "lives"}
-        os.environ.update({name: str(value) for name, value in (here | there).items()})
-        rank_zero_only.rank = rank  # which Lightning reads from there when it is imported
     _slow_down()
     add = Journal.add
 

@@ -1,14 +1,8 @@
-"""Runs of train.py whose processes are killed again and again: what the fault harness is made of.
+"""Runs of train.py whose processes are killed again and again: what its fault harness is made of."""
 
-A server process imports everything once and each life is forked from it (`multiprocessing`'s forkserver), so that it
-costs little more than its training does. The ranks of one are told of each other as torchrun tells them.
-"""
-
-import contextlib
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -16,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import torch
-from lightning.pytorch.utilities import rank_zero_only
-
 import train
 from app.config import entry
 from app.training.module import CodesignModule
+from tests import lives
+from tests.lives import said
 
-LIMIT = 120  # seconds; a life that has not ended by then hangs
 ENDED_BY = {signal.SIGKILL: 2, signal.SIGTERM: 1, signal.SIGUSR1: 1}  # and how often, of four
 
 _server = multiprocessing.get_context("forkserver")
@@ -79,7 +71,7 @@ def live_dangerously(
             moment = random.uniform(0, seconds.starting + seconds.training)
         else:
             _wait_for_first_batch(processes, out, written)
-        if len(fate.kills) < kills and (number := _strike(processes, random, moment)):
+        if len(fate.kills) < kills and (number := lives.strike(processes, random, moment, ENDED_BY)):
             fate.kills.append(number)
         ends = _ends(processes)
         fate.cut_saves += any(out.rglob(".*.tmp"))
@@ -101,19 +93,12 @@ def batches(out: Path, rank: int = 0) -> dict[int, list[tuple[int, str]]]:
     return lives
 
 
-def said(out: Path) -> str:
-    return out.with_suffix(".log").read_text()
-
-
 def _record(out: Path, rank: int) -> Path:
     return out.with_suffix(f".batches-{rank}")
 
 
 def _start(command: Sequence[str], out: Path, life: int, ranks: int, slow_disk: float) -> list:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = (list(command), out, life, ranks, slow_disk, port)
+    settings = (list(command), out, life, ranks, slow_disk, lives.free_port())
     processes = [_server.Process(target=_life, args=(rank, *settings)) for rank in range(ranks)]
     for process in processes:
         process.start()
@@ -127,51 +112,17 @@ def _written(out: Path) -> int:
 
 
 def _wait_for_first_batch(processes: list, out: Path, written: int) -> None:
-    while _written(out) == written and any(process.is_alive() for process in processes):
-        time.sleep(0.001)
-
-
-def _strike(processes: list, random: Random, seconds: float) -> signal.Signals | None:
-    """Send a signal after so many seconds; which it was, or None where the run was faster."""
-    moment = time.monotonic() + seconds
-    while time.monotonic() < moment and any(process.is_alive() for process in processes):
-        time.sleep(0.001)
-    (number,) = random.choices(list(ENDED_BY), list(ENDED_BY.values()))
-    struck = []
-    for process in processes if random.random() < 0.5 else [random.choice(processes)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-            struck.append(process)
-    return number if struck else None
+    lives.wait_while(lambda: _written(out) == written, processes)
 
 
 def _ends(processes: list) -> list[int]:
-    """Exit statuses, negative for a signal; a launcher kills the ranks that are left over when one died."""
-    limit = time.monotonic() + LIMIT
-    while any(process.is_alive() for process in processes):
-        if any((process.exitcode or 0) < 0 for process in processes):
-            for process in processes:
-                process.kill()
-        if time.monotonic() > limit:
-            for process in processes:
-                process.kill()
-            raise AssertionError("it hangs")
-        time.sleep(0.002)
-    return [process.exitcode for process in processes]
+    return lives.ends(processes, badly=lambda status: status < 0, end=lambda process: process.kill())
 
 
 def _life(rank: int, command: list[str], out: Path, life: int, ranks: int, slow_disk: float, port: int) -> None:
     """One rank's process, from its first line to its last."""
-    with out.with_suffix(".log").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    lives.begin(out, rank, ranks, port)
     multiprocessing.set_start_method("fork", force=True)  # of data workers, as in a process that nobody forked
-    torch.set_num_threads(1)
-    if ranks > 1:
-        here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
-        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "lives"}
-        os.environ.update({name: str(value) for name, value in (here | there).items()})
-        rank_zero_only.rank = rank  # which Lightning reads from there when it is imported
     if slow_disk:
         flush = os.fsync
         os.fsync = lambda number: (time.sleep(slow_disk), flush(number))

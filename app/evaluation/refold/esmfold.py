@@ -4,7 +4,6 @@ The folder's config.json is read as data, its weights from safetensors or by tor
 """
 
 import inspect
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from app.config.keys import one_line
 from app.devices import NVIDIA, full_precision
 from app.errors import UserError
 from app.evaluation.refold.plugin import Chains, Folded, Folder
+from app.files.json_object import json_object
 from app.model.esm.folder import EsmConfig
 
 LINKER = 25
@@ -149,11 +149,7 @@ PLUGIN = EsmFold
 
 
 def _json(file: Path) -> dict:
-    try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        plain = None
-    if not isinstance(plain, dict):
+    if (plain := json_object(file)) is None:
         raise UserError(f"no {file.name} that can be read there: {_AGAIN}")
     return plain
 

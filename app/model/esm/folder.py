@@ -5,7 +5,6 @@ weights-only unpickler. The folder is laid out as the Hugging Face hub has it.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from app.config.keys import did_you_mean, one_line
 from app.errors import UserError
+from app.files.json_object import json_object
 from app.model.esm.settings import PUBLISHED, WHERE, EsmSize
 
 NAME = f"{WHERE}.name"
@@ -212,11 +212,7 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def _json(file: Path, path: Path) -> dict:
-    try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        plain = None
-    if not isinstance(plain, dict):
+    if (plain := json_object(file)) is None:
         raise UserError(f"{NAME}={path}: no {file.name} that can be read there: name the folder of an ESM-2 model")
     return plain
 
