@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,29 @@ def _spelled(option: str | list[str]) -> str:
 
 def _hydra(root: str, groups: dict[str, str | list[str]], recipes: Path) -> DictConfig:
     """Hydra's composition of a file of the recipes, its own section included."""
-    overrides = [f"{group}={_spelled(option)}" for group, option in groups.items()]
+    overrides = tuple(f"{group}={_spelled(option)}" for group, option in groups.items())
     try:
-        with initialize_config_dir(config_dir=str(recipes.resolve()), version_base="1.3"):
-            return hydra_compose(root, overrides, return_hydra_config=True)
+        return _composed(root, overrides, recipes.resolve(), _state(recipes))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         for group in groups:
             if f"Could not override '{group}'" in str(error):
                 offered = ", ".join(_choices(_hydra(root, {}, recipes)))
                 raise UserError(f"{group} is not chosen for {root}; its groups are: {offered}") from None
         raise UserError(f"the recipes for {root} do not compose: {one_line(error)}") from None
+
+
+@cache  # Hydra takes a tenth of a second, and a run asks for the same files several times
+def _composed(root: str, overrides: tuple[str, ...], recipes: Path, _files: frozenset) -> DictConfig:
+    with initialize_config_dir(config_dir=str(recipes), version_base="1.3"):
+        composed = hydra_compose(root, list(overrides), return_hydra_config=True)
+    OmegaConf.set_readonly(composed, True)
+    return composed
+
+
+def _state(recipes: Path) -> frozenset[tuple[Path, int, int]]:
+    """What tells whether files of the recipes have changed."""
+    files = ((file, file.stat()) for file in recipes.rglob("*.yaml"))
+    return frozenset((file, found.st_mtime_ns, found.st_size) for file, found in files)
 
 
 def _contents(composed: DictConfig) -> dict:

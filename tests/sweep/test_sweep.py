@@ -1,5 +1,6 @@
 """A sweep on this machine: jobs one after another, each for itself; what ends it, and how it goes on."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,23 +86,31 @@ def test_a_signal_ends_the_job_that_runs_and_the_sweep(tmp_path, stand_in, numbe
     assert "the same command goes on" in capsys.readouterr().out
 
 
+@contextlib.contextmanager
+def hangups(meet: signal.Handlers) -> Iterator[None]:
+    """Whether they end a process or, as under nohup, do not: tests may run under it, too."""
+    before = signal.signal(signal.SIGHUP, meet)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_hangup_is_the_end_of_the_job_and_the_sweep(tmp_path, stand_in):
     """The job is in a session of its own, which the terminal does not tell."""
     out = tmp_path / "s"
     when(out / "seed-0" / "waiting", lambda: os.kill(os.getpid(), signal.SIGHUP))
-    assert begin(out, "name=waits", "seed=0,1") == 128 + signal.SIGHUP
+    with hangups(signal.SIG_DFL):
+        assert begin(out, "name=waits", "seed=0,1") == 128 + signal.SIGHUP
     assert (out / "seed-0" / "signal").read_text() == "SIGTERM"
     assert started(out) == {"seed-0"}
 
 
-def test_under_nohup_a_sweep_goes_on(tmp_path, stand_in, monkeypatch):
+def test_under_nohup_a_sweep_goes_on(tmp_path, stand_in):
     out = tmp_path / "s"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        when(out / "seed-0" / "arguments", lambda: os.kill(os.getpid(), signal.SIGHUP))
+    when(out / "seed-0" / "arguments", lambda: os.kill(os.getpid(), signal.SIGHUP))
+    with hangups(signal.SIG_IGN):
         assert begin(out, "name=leaves", "seed=0,1") == 1
-    finally:
-        signal.signal(signal.SIGHUP, before)
     assert told(out) == {"seed-0": "done", "seed-1": "failed (1)"}
 
 
