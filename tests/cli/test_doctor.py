@@ -91,6 +91,7 @@ def test_an_unknown_device_is_one_line():
     assert isinstance(error, UserError) and "--device=tpu" in str(error)
 
 
+@pytest.mark.slow
 def test_it_runs_where_only_what_it_needs_is_installed(tmp_path):
     """The whole command, on all operations, without what only structure files, training or language models need."""
     for name in ("biotite", "faesm", "transformers", "lightning"):

@@ -80,6 +80,7 @@ def test_a_gpu_need_not_be_there(monkeypatch):
     assert known["max_batch"] > 64 and known["memory_device_mb"] == 40 * 1024
 
 
+@pytest.mark.slow
 def test_what_the_recipe_says_is_seen():
     plain = estimate("recipe=multiflow_legacy", "length=192", "device=cuda")
     kept = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", "model.trunk.stages.0.checkpoint=true")

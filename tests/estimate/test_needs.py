@@ -104,7 +104,7 @@ def test_a_language_model_counts(recipe, backend, tmp_path):
 MEASURED = [
     (["recipe=tiny"], 3, 180),
     (["recipe=pair_bias_light"], 1, 150),
-    (["recipe=linear_memory"], 1, 260),
+    pytest.param(["recipe=linear_memory"], 1, 260, marks=pytest.mark.slow),
     pytest.param(["recipe=multiflow_legacy"], 1, 72, marks=pytest.mark.slow),
     pytest.param(["recipe=tiny", "kernels=reference"], 2, 120, marks=pytest.mark.slow),
     pytest.param(["recipe=pairformer_heavy"], 1, 90, marks=pytest.mark.slow),

@@ -161,6 +161,7 @@ def test_a_broken_compiler_is_told_once_and_done_without(caplog):
     assert "no working C++ compiler found long explanations): going on without" in warning
 
 
+@pytest.mark.slow
 def test_so_is_one_that_fails_in_the_backward_pass_alone(caplog):
     """The step is as if there had been none: forward pass, gradients, and what dropout draws after it."""
 

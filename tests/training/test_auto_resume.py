@@ -90,7 +90,15 @@ def test_one_that_cannot_be_read_now_is_not_damaged(tmp_path, made, monkeypatch)
     assert before == {path.name for path in checkpoints.iterdir()}
 
 
-@pytest.mark.parametrize(("begun", "resume"), [(True, AUTO), (False, AUTO), (True, "last.ckpt"), (False, None)])
+@pytest.mark.parametrize(
+    ("begun", "resume"),
+    [
+        (True, AUTO),
+        pytest.param(False, AUTO, marks=pytest.mark.slow),
+        pytest.param(True, "last.ckpt", marks=pytest.mark.slow),
+        pytest.param(False, None, marks=pytest.mark.slow),
+    ],
+)
 def test_what_another_wrote_before_the_lock_was_taken_is_left_alone(tmp_path, made, monkeypatch, begun, resume):
     """Another process trains, and is killed, while this one builds its model."""
     command, out = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out"

@@ -41,7 +41,7 @@ BROKEN_BACKWARD = aot_autograd(fw_compiler=lambda graph, inputs: make_boxed_func
 
 @pytest.mark.parametrize(
     "backend",
-    [broken, pytest.param(BROKEN_BACKWARD, marks=pytest.mark.slow)],
+    [pytest.param(each, marks=pytest.mark.slow) for each in (broken, BROKEN_BACKWARD)],
     ids=["in both passes", "in the backward pass"],
 )
 def test_a_run_whose_compiler_is_broken_is_the_run_without(backend, tmp_path, monkeypatch, capsys):

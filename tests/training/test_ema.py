@@ -179,7 +179,7 @@ def test_a_model_that_is_started_from_keeps_its_average(finished, tmp_path):
     assert runs.checkpoint(tmp_path / "out")["trunkline"]["recipe"]["ema"] == {"decay": 0.9}
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_resumed_run_ends_with_the_same_average(tmp_path, accumulate):
     made = arguments(tmp_path, "ema.decay=0.8", f"trainer.accumulate={accumulate}")
     train([*made, "trainer.max_steps=6", f"out={tmp_path / 'whole'}"])
@@ -191,6 +191,7 @@ def test_a_resumed_run_ends_with_the_same_average(tmp_path, accumulate):
     assert_same_weights(tmp_path / "whole", out)
 
 
+@pytest.mark.slow
 def test_an_average_begins_and_ends_when_it_is_typed(tmp_path):
     """A checkpoint without one, as of older versions, goes on without, or begins one with the weights that it has."""
     out = tmp_path / "out"

@@ -79,9 +79,7 @@ def hold(whole: Path, out: Path, fate: lives.Fate, ranks: int) -> None:
     assert not list(out.rglob(".*.tmp")), "nothing half-written stays"
 
 
-@pytest.mark.parametrize(
-    ("setting", "kills"), [("accumulating, with workers", 2), ("ddp", 1), ("validating, with workers", 1)]
-)
+@pytest.mark.parametrize(("setting", "kills"), [("accumulating, with workers", 2), ("ddp", 1)])
 def test_a_few_kills(tmp_path, setting, kills):
     kill(setting, kills, tmp_path)
 

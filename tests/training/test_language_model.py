@@ -90,6 +90,7 @@ def run(tmp_path, esm, *more: str) -> list[str]:
     return arguments(tmp_path, "model/esm=node", f"model.esm.name={esm}", "trainer.max_steps=1", *more)
 
 
+@pytest.mark.slow
 def test_a_run_is_told_its_language_model_and_goes_on_where_that_has_moved(esm, tmp_path, capsys):
     out = tmp_path / "out"
     train(run(tmp_path, esm, f"out={out}"))

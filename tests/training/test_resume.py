@@ -22,9 +22,9 @@ def resume(out, *more):
 @pytest.mark.parametrize(
     ("limits", "every", "crashes"),
     [
-        (("trainer.max_steps=17",), 2, (3, EPOCH, 2 * EPOCH - 1)),
+        pytest.param(("trainer.max_steps=17",), 2, (3, EPOCH, 2 * EPOCH - 1), marks=pytest.mark.slow),
         (("trainer.max_steps=9", "trainer.accumulate=2"), 2, (5, EPOCH + 2, 2 * EPOCH)),
-        (("trainer.max_epochs=2", "trainer.accumulate=3"), 2, (6, EPOCH + 4)),
+        pytest.param(("trainer.max_epochs=2", "trainer.accumulate=3"), 2, (6, EPOCH + 4), marks=pytest.mark.slow),
         (("trainer.max_epochs=3",), 1, (EPOCH, EPOCH + 1, 2 * EPOCH)),  # with checkpoints at the ends of epochs
     ],
 )
@@ -44,7 +44,7 @@ def test_a_crashed_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch, limits, e
     assert steps == sorted(set(steps)) and steps[:3] == [3, 6, 9][: len(steps)]
 
 
-@pytest.mark.parametrize("shorter", [(4, 11), (EPOCH,)])
+@pytest.mark.parametrize("shorter", [(4, 11), pytest.param((EPOCH,), marks=pytest.mark.slow)])
 def test_a_prolonged_run_is_the_one_that_was_longer_from_the_start(tmp_path, shorter):
     train(arguments(tmp_path, *EVERY, "trainer.max_steps=17", f"out={tmp_path / 'whole'}"))
     out = tmp_path / "prolonged"

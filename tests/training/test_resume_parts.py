@@ -18,7 +18,7 @@ STAGES = (
 )
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_resumed_run_ends_as_one_that_never_stopped(accumulate, tmp_path):
     plain = [text for text in arguments(tmp_path) if "trunk.stages" not in text]
     parts = [

@@ -173,6 +173,7 @@ def test_many_in_a_row_end_the_run(tmp_path, monkeypatch, where):
 # Resuming
 
 
+@pytest.mark.slow
 def test_a_run_resumed_after_a_skipped_step_and_with_a_ledger_ends_as_one_never_stopped(tmp_path, monkeypatch):
     """Dropout included: later batches are cut where those before were."""
     more = ("trainer.checkpoint_every=1", "trainer.log_every=2", "ema.decay=0.5")
@@ -199,6 +200,7 @@ def test_a_ledger_is_of_its_device(tmp_path, monkeypatch, capsys):
     assert shapes and runs.checkpoint(out)["callbacks"]["skipped"]["shapes"] == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_steps_lightning_had_made_goes_on(tmp_path):
     """As they were written before steps were made here."""
     made = arguments(tmp_path, "trainer.checkpoint_every=1", "trainer.keep_checkpoints=null")

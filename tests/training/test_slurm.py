@@ -45,8 +45,10 @@ def in_job(monkeypatch, **more):
     [
         (signal.SIGUSR1, {}, ["requeue 4711"]),
         (signal.SIGUSR1, {"SLURM_ARRAY_JOB_ID": "4700", "SLURM_ARRAY_TASK_ID": "3"}, ["requeue 4700_3"]),
-        (signal.SIGUSR1, {"SLURM_JOB_NAME": "bash"}, []),  # a person at a shell in an allocation
-        (signal.SIGTERM, {}, []),  # scancel, or SLURM's own preemption, which queues it by itself
+        # a person at a shell in an allocation
+        pytest.param(signal.SIGUSR1, {"SLURM_JOB_NAME": "bash"}, [], marks=pytest.mark.slow),
+        # scancel, or SLURM's own preemption, which queues it by itself
+        pytest.param(signal.SIGTERM, {}, [], marks=pytest.mark.slow),
     ],
 )
 def test_a_job_goes_on_by_the_same_command(tmp_path, monkeypatch, queue, number, more, queued, capsys):

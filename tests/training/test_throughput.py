@@ -108,12 +108,16 @@ def test_a_backward_pass_has_two_products_for_each_of_the_forward_one():
     assert counted(recipe, 2, 24, train=True) == pytest.approx(TrainFlops(recipe)(2, 24), rel=0.05)
 
 
-@pytest.mark.parametrize("recycles", ["1", "3", "{train:1,infer:3}", "{train:3,infer:1}"])
+@pytest.mark.parametrize(
+    "recycles",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in ["1", "3", "{train:1,infer:3}"]), "{train:3,infer:1}"],
+)
 def test_what_is_recycled_has_no_backward_pass(recycles):
     recipe = recipe_of("recipe=tiny", "flow.self_condition_share=0", f"model.trunk.num_recycles={recycles}")
     assert counted(recipe, 2, 24, train=True) == pytest.approx(TrainFlops(recipe)(2, 24), rel=0.05)
 
 
+@pytest.mark.slow
 def test_how_it_is_computed_changes_nothing():
     how = ("kernels=torch", "trainer.precision=bf16-mixed", "model.trunk.stages.0.checkpoint=true")
     assert TrainFlops(recipe_of("recipe=tiny", *how))(2, 50) == TrainFlops(recipe_of("recipe=tiny"))(2, 50)
