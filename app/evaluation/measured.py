@@ -15,7 +15,7 @@ from app.evaluation import against, design
 from app.evaluation.cache import Cache, key_of
 from app.evaluation.columns import AGAINST, DESIGN, skipped
 from app.evaluation.diversity import Trace, digest_of
-from app.evaluation.found import Found
+from app.evaluation.found import Found, is_altered
 from app.evaluation.references import References, protein_of
 from app.structure.parse import read_bytes
 from app.structure.read import read_content, split_chains
@@ -40,6 +40,11 @@ class Measured:
     against: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     _protein: Protein | None = None
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the file was changed since the manifest was written."""
+        return bool(self.sha256) and is_altered(self.found.record, self.found.relative, self.sha256)
 
     @property
     def protein(self) -> Protein:

@@ -88,7 +88,8 @@ def test_a_run_and_its_manifest(tmp_path):
     said = []
     found = run(tmp_path, ONE_PROCESS, say=said.append)
     rows = {row["id"]: row for row in found.rows}
-    assert list(rows) == ["len_0", "len_1", "len_2"] and said == ["len_2: not made: out of memory"] == found.problems
+    assert list(rows) == ["len_0", "len_1", "len_2"] and found.problems == ["len_2: not made: out of memory"]
+    assert said == [*found.problems, "structures/len_1.pdb: the file is not as the manifest has it"]
     assert rows["len_0"]["tm_score"] == pytest.approx(1, abs=1e-4) and rows["len_0"]["recovery"] == 1
     assert rows["len_0"]["reference"] == "reference.pdb chain A"
     assert rows["len_0"]["flags"] == "odd" and rows["len_0"]["certainty"] == 50
@@ -97,6 +98,17 @@ def test_a_run_and_its_manifest(tmp_path):
     assert {*rows["len_2"]} == {*rows["len_0"]}
     assert (found.summary["designs"], found.summary["evaluated"]) == (3, 2)
     assert found.summary["provenance"]["run"] == {"seed": 7}
+
+
+def test_a_run_whose_manifest_is_damaged(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a", "flags": ["odd"]}])
+    (tmp_path / ".manifest.json").write_bytes((tmp_path / "manifest.json").read_bytes())
+    (tmp_path / "manifest.json").write_text("{")
+    said = []
+    (row,) = run(tmp_path, ONE_PROCESS, say=said.append).rows
+    assert row["flags"] == "odd" and row["certainty"] == 50
+    assert said == ["manifest.json: damaged; its copy, .manifest.json, serves"]
 
 
 def test_a_second_design_of_an_id_has_a_row_and_no_numbers(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.errors import UserError
-from app.evaluation.found import Found, find_designs, inside, structure_of
+from app.evaluation.found import Found, find_designs, inside, is_altered, structure_of
 from app.evaluation.references import References, protein_of
 from tests.evaluation.made_designs import helix, strand, write, write_manifest
 
@@ -34,7 +34,9 @@ def test_a_run_by_its_manifest(tmp_path):
     records = [{"id": "len20_0"}, {"id": "len20_1", "error": "out of\nmemory"}, {"id": "gone", "status": "done"}]
     write_manifest(tmp_path, records)
     first, failed, gone = find_designs(tmp_path)[0]
-    assert first.path == tmp_path / "structures/len20_0.pdb" and len(first.digest) == 64
+    assert first.path == tmp_path / "structures/len20_0.pdb"
+    assert not is_altered(first.record, first.relative, first.record["files"][first.relative])
+    assert is_altered(first.record, first.relative, "0" * 64)
     assert failed.path is None and failed.missing == "not made: out of memory"
     assert gone.missing == "its structure file is not there"
 
@@ -70,11 +72,16 @@ def test_of_two_formats_mmcif_counts_where_it_is_there(tmp_path):
     assert structure_of({"files": 7}, tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"designs": 3}', '{"designs": [{"id": 1}]}', "[" * 100_000])
-def test_what_is_no_manifest_is_refused(tmp_path, text):
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest.json: not the manifest of a run"):
-        find_designs(tmp_path)
+def test_what_is_no_record_stops_no_other(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a"}])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["designs"] += [7, {"id": 1}, {}]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    first, *others = find_designs(tmp_path)[0]
+    assert first.path == tmp_path / "structures/a.pdb"
+    assert [one.id for one in others] == [f"record {place} of the manifest" for place in (2, 3, 4)]
+    assert {one.missing for one in others} == {"no record of a design: it was altered"}
 
 
 def test_there_has_to_be_something(tmp_path):
