@@ -241,6 +241,8 @@ def test_the_command(folder):
     told = CliRunner().invoke(cli, options)
     assert told.exit_code == 0 and "4 of 5 designs evaluated" in told.stdout and "diversity:" in told.stdout
     assert told.stderr.splitlines() == ["text.pdb: the file holds no atoms"]
+    against = "skipped: recovery, ca_rmsd, backbone_rmsd, tm_score, lddt: no --reference given"
+    assert {against, "skipped: novelty_tm_score: no --novelty given"} < {*told.stdout.splitlines()}
     told = CliRunner().invoke(cli, [*options, "--json", "--novelty", str(folder)])
     assert json.loads(told.stdout) == json.loads((folder / "evaluation/summary.json").read_text())
     with pytest.raises(UserError, match="no such folder"):
