@@ -17,7 +17,7 @@ from app.evaluation.run import evaluate as run
 from app.evaluation.self_consistency import COLUMNS
 from app.evaluation.settings import EvaluationSettings
 from app.structure.write import to_pdb
-from tests.evaluation.made_designs import demo, helix, write, write_demo, write_manifest
+from tests.evaluation.made_designs import demo, helix, largest_file, write, write_demo, write_manifest
 
 ONE_PROCESS = EvaluationSettings(workers=1, resamples=100, foldseek=False)
 
@@ -233,6 +233,17 @@ def test_self_consistency_meets_the_table(folder, monkeypatch):
     assert summary["set"]["designable"]["designs"] == 3
     assert summary["provenance"]["self_consistency"] == {"model": "x"}
     assert pd.read_parquet(folder / "evaluation/designs.parquet")["sc_sequence"].tolist() == ["AA"] * 4
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 12_000])
+def test_a_full_disk_leaves_no_half_written_table(folder, size):
+    with (
+        largest_file(size),
+        pytest.raises(UserError, match=r"evaluation: cannot be written \(File too large\): make room"),
+    ):
+        run(folder, ONE_PROCESS)
+    assert {file.name for file in (folder / "evaluation").iterdir()} <= {FILE, "designs.csv"}
+    assert run(folder, ONE_PROCESS).summary["evaluated"] == 4
 
 
 def test_the_command(folder):
