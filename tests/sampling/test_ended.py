@@ -111,3 +111,11 @@ def test_a_manifest_that_cannot_be_written_leaves_the_journal(again, run, tmp_pa
     assert not (tmp_path / "out/.journal-0.jsonl").exists()
     assert sum(size for size, _ in model.sizes) < 4
     assert torch.is_grad_enabled()
+
+
+def test_a_first_manifest_that_cannot_be_written_leaves_the_folder_free(again, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", no_room)
+        with pytest.raises(UserError, match=r"manifest.json: cannot be written \(No space left on device\)"):
+            again()
+    assert again(seed=4)[1]["done"] == 4
