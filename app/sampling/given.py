@@ -1,5 +1,6 @@
 """What tasks other than from noise start from: chains of structure files, and sequences of FASTA files."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -112,7 +113,8 @@ def read_given(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file, or all files of the folder and its subfolders, hidden ones left out. Raises UserError."""
+    """The file, or all files of the folder and its subfolders, hidden ones left out; and what should hold some and does
+    not, for whoever reads them to say so. Raises UserError."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -120,12 +122,19 @@ def files_of(path: Path) -> list[Path]:
     return sorted(
         file
         for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if (file.is_file() or _leads_nowhere(file))
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
 
 
 def _read(file: Path, request: Request) -> list[Given | Skipped]:
     task = request.task
+    if _leads_nowhere(file):
+        raise UserError(f"{file}: a folder that may not be listed, or a link to nothing: mend it")
     if is_fasta(file):
         if task.needs_structure:
             raise UserError(f"{file}: holds sequences; task={task.value} needs a structure file ({SUFFIXES})")
