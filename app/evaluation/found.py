@@ -33,13 +33,13 @@ class Found:
 def find_designs(folder: Path, say: Callable[[str], None] = lambda line: None) -> tuple[list[Found], dict[str, Any]]:
     """The designs in their order, and the manifest ({} where there is none).
 
-    say: takes a line where a copy of the manifest serves. Raises UserError: no such folder, no design in it, a manifest
-    that is none.
+    say: takes a line where a copy of the manifest serves, and for what is passed over. Raises UserError: no such
+    folder, no design in it, a manifest that is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a run, or one of structure files ({SUFFIXES})")
     manifest = manifest_of(folder, say)
-    designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder))
+    designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder, say))
     if not designs:
         what = "its manifest names no design" if manifest else f"it holds no structure file ({SUFFIXES})"
         raise UserError(f"{folder}: nothing to evaluate: {what}")
@@ -96,9 +96,20 @@ def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
             yield Found(record["id"], None, record=record, missing=f"not made: {' '.join(str(reason).split())[:300]}")
 
 
-def _of_files(folder: Path) -> Iterator[Found]:
+def structures_in(folder: Path, say: Callable[[str], None], option: str = "") -> list[str]:
+    """The structure files of a folder, as paths in it. say: takes a line for each folder in it that cannot be listed.
+
+    option: that named the folder, for these lines.
+    """
+    found = find_files(folder)
+    for name, reason in found.unreadable:
+        say(f"{option}{': ' if option else ''}passed over: {name}: {reason}")
+    return found.names
+
+
+def _of_files(folder: Path, say: Callable[[str], None]) -> Iterator[Found]:
     """A design in two formats is one."""
-    names = [name for name in find_files(folder).names if name.split("/")[0] not in (EVALUATION, TRAJECTORIES)]
+    names = [name for name in structures_in(folder, say) if name.split("/")[0] not in (EVALUATION, TRAJECTORIES)]
     by_id: dict[str, list[str]] = {}
     for name in names:
         above, slash, last = name.rpartition("/")

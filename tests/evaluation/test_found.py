@@ -1,11 +1,13 @@
 """Which designs a folder holds, and which references they have."""
 
 import json
+import os
 
 import pytest
 
 from app.errors import UserError
 from app.evaluation.found import Found, find_designs, inside, is_altered, structure_of
+from app.evaluation.novelty import read_known
 from app.evaluation.references import References, protein_of
 from tests.evaluation.made_designs import helix, strand, write, write_manifest
 
@@ -70,6 +72,25 @@ def test_of_two_formats_mmcif_counts_where_it_is_there(tmp_path):
     write(tmp_path / "structures/x.pdb", helix())
     assert structure_of(record, tmp_path) == "structures/x.pdb"
     assert structure_of({"files": 7}, tmp_path) is None
+
+
+def test_folders_that_may_not_be_listed_are_told(tmp_path, monkeypatch):
+    for name in ("a.pdb", "closed/b.pdb"):
+        write(tmp_path / name, helix())
+    listed = os.scandir
+
+    def scandir(path):  # as for a user who may not list it, which root may
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    said = []
+    assert [one.id for one in find_designs(tmp_path, said.append)[0]] == ["a"]
+    References(tmp_path, said.append)
+    assert len(read_known(tmp_path, said.append)) == 1
+    told = "passed over: closed/: Permission denied"
+    assert said == [told, f"--reference: {told}", f"--novelty: {told}"]
 
 
 def test_what_is_no_record_stops_no_other(tmp_path):
