@@ -82,6 +82,9 @@ def test_more_files_of_the_same_designs_can_be_asked_for(again, tmp_path):
     (tmp_path / "out/trajectories/len9_0_path.pdb").unlink()
     model, fewer = again()  # it is no longer asked for
     assert model.calls == 0 and [len(design["files"]) for design in fewer["designs"]] == [3, 4, 4, 4]
+    model, again_more = again(step_records=True)  # for which all are made again
+    assert model.calls > 0 and [len(design["files"]) for design in again_more["designs"]] == [4, 5, 5, 5]
+    assert again(step_records=True, trajectories=True)[1]["designs"][1] == again_more["designs"][1]
 
 
 def rewrite(folder, said):
