@@ -63,6 +63,8 @@ def evaluate(
         for one in measured:
             if one.is_altered:
                 say(f"{one.found.relative}: {ALTERED}")
+            if one.not_compared:
+                say(f"{one.found.id}: not compared: {one.not_compared}")
         if not good:
             raise UserError(f"{folder}: none of its {len(designs)} designs can be evaluated: {problems[0]}")
         by_id, of_set = compared(good, settings, pool, cache, tell, say)

@@ -246,6 +246,18 @@ def test_a_full_disk_leaves_no_half_written_table(folder, size):
     assert run(folder, ONE_PROCESS).summary["evaluated"] == 4
 
 
+def test_a_reference_of_no_use_is_told_and_stops_no_other(folder, tmp_path):
+    for name in ("d0", "d1"):
+        write_demo(tmp_path / f"references/{name}.pdb", int(name[1]))
+    (tmp_path / "references/d0.pdb").write_text("text")
+    (tmp_path / "references/d2.pdb").symlink_to(tmp_path / "references/d1.pdb")
+    said = []
+    rows = {row["id"]: row for row in run(folder, settings(reference=tmp_path / "references"), say=said.append).rows}
+    assert said[0] == f"d0: not compared: {tmp_path}/references/d0.pdb: the file holds no atoms"
+    assert said[1].startswith("d2: not compared: ") and len(said) == 2
+    assert rows["d1"]["tm_score"] == 1 and rows["helix"]["tm_score"] == "skipped: no reference of that name"
+
+
 def test_the_command(folder):
     (folder / "text.pdb").write_text("x")
     options = ["evaluate", str(folder), "--workers", "1", "--no-foldseek"]
