@@ -8,6 +8,7 @@ from typing import Any
 from app.data.find import find_files
 from app.errors import UserError
 from app.evaluation.manifest import manifest_of
+from app.files.listed import refuse_unlisted
 from app.structure.parse import SUFFIXES, format_of, stem_of
 
 STRUCTURES, TRAJECTORIES, EVALUATION = "structures", "trajectories", "evaluation"
@@ -38,6 +39,7 @@ def find_designs(folder: Path, say: Callable[[str], None] = lambda line: None) -
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a run, or one of structure files ({SUFFIXES})")
+    refuse_unlisted(folder)
     manifest = manifest_of(folder, say)
     designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder, say))
     if not designs:

@@ -1,6 +1,5 @@
 """What tasks other than from noise start from: chains of structure files, and sequences of FASTA files."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from app.chem.residues import UNKNOWN
 from app.config.keys import one_line
 from app.data.features import features
 from app.errors import UserError
+from app.files.listed import may_be_listed, refuse_unlisted
 from app.sampling.fix import fixed_residues
 from app.sampling.inputs import Task
 from app.sampling.layout import Layout
@@ -119,6 +119,7 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"input={path}: no such file or folder; give a structure or FASTA file, or a folder of them")
+    refuse_unlisted(path, "input=")
     return sorted(
         file
         for file in path.rglob("*")
@@ -128,7 +129,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _leads_nowhere(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
+    return not path.exists() or (path.is_dir() and not may_be_listed(path))
 
 
 def _read(file: Path, request: Request) -> list[Given | Skipped]:
