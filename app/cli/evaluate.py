@@ -1,6 +1,7 @@
 """`python -m app evaluate`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +106,7 @@ def _show(found: "Evaluation", folder: Path) -> None:
             interval = "" if one["low"] is None else f"{one['low']:.4g} to {one['high']:.4g}"
             table.add_row(name, f"{one['mean']:.4g}", f"{one['median']:.4g}", interval, str(one["n"]))
     console.print(table)
-    for line in _of_set(summary["set"]):
+    for line in (*_of_set(summary["set"]), *_skipped(summary["skipped"])):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"all numbers: {folder / 'evaluation'}", soft_wrap=True, markup=False)
 
@@ -121,6 +122,14 @@ def _of_set(told: dict[str, Any]) -> list[str]:
     if "clusters" in designable:
         lines.append(f"designable: {designable['designs']} designs in {designable['clusters']} clusters")
     return lines
+
+
+def _skipped(reasons: Mapping[str, str]) -> list[str]:
+    """What the table lacks, and why, as for want of a reference of that name."""
+    by_reason: dict[str, list[str]] = {}
+    for name in filter(reasons.__contains__, SHOWN):
+        by_reason.setdefault(reasons[name], []).append(name)
+    return [f"skipped: {', '.join(names)}: {why}" for why, names in by_reason.items()]
 
 
 def _compared(told: dict[str, Any]) -> str:

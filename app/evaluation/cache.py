@@ -39,13 +39,14 @@ class Cache:
         if self.problem is not None:
             return
         text = json.dumps([key, value])
+        line = f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n".encode()
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", encoding="utf-8")
-                self._file.write("\n")  # after a line that was cut short
-            self._file.write(f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n")
-            self._file.flush()
+                self._file = self.path.open("ab", buffering=0)  # of a line that failed nothing is left for the end
+                self._file.write(b"\n")  # after a line that was cut short
+            if self._file.write(line) < len(line):
+                self.problem = f"{self.path}: not written: no room"
         except OSError as error:
             self.problem = f"{self.path}: not written: {error.strerror}"
 

@@ -1,22 +1,23 @@
 """The designs that a folder holds: those that its manifest names, or every structure file."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.data.find import find_files
 from app.errors import UserError
+from app.evaluation.manifest import manifest_of
+from app.files.listed import refuse_unlisted
 from app.structure.parse import SUFFIXES, format_of, stem_of
 
-MANIFEST, STRUCTURES, TRAJECTORIES, EVALUATION = "manifest.json", "structures", "trajectories", "evaluation"
+STRUCTURES, TRAJECTORIES, EVALUATION = "structures", "trajectories", "evaluation"
 
 REPEATED = "another design has this id"
 """Why all but the first design of an id have no numbers: whatever is known of a design goes by its id."""
 
-LARGEST_MANIFEST = 2**30
-"""Bytes; what claims to be larger is not read."""
+ALTERED = "the file is not as the manifest has it"
+"""The flag of a design whose structure was changed, by whomever, since it was made."""
 
 
 @dataclass(frozen=True)
@@ -29,41 +30,22 @@ class Found:
     record: dict[str, Any] = field(default_factory=dict)  # the manifest's
     missing: str = ""
 
-    @property
-    def digest(self) -> str | None:
-        """The SHA-256 of the file, if the manifest has it."""
-        files = self.record.get("files")
-        return files.get(self.relative) if isinstance(files, dict) else None
 
-
-def find_designs(folder: Path) -> tuple[list[Found], dict[str, Any]]:
+def find_designs(folder: Path, say: Callable[[str], None] = lambda line: None) -> tuple[list[Found], dict[str, Any]]:
     """The designs in their order, and the manifest ({} where there is none).
 
-    Raises UserError: no such folder, no design in it, a manifest that is none.
+    say: takes a line where a copy of the manifest serves, and for what is passed over. Raises UserError: no such
+    folder, no design in it, a manifest that is none.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of a run, or one of structure files ({SUFFIXES})")
-    manifest = _manifest(folder / MANIFEST)
-    designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder))
+    refuse_unlisted(folder)
+    manifest = manifest_of(folder, say)
+    designs = list(_of_manifest(folder, manifest) if manifest else _of_files(folder, say))
     if not designs:
         what = "its manifest names no design" if manifest else f"it holds no structure file ({SUFFIXES})"
         raise UserError(f"{folder}: nothing to evaluate: {what}")
     return designs, manifest
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise UserError(f"{path}: too large to be a manifest: remove it to evaluate the structure files")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        designs = manifest["designs"]
-        if not all(isinstance(one, dict) and isinstance(one["id"], str) for one in designs):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: not the manifest of a run: remove it to evaluate the structure files") from None
-    return manifest
 
 
 def inside(folder: Path, name: str) -> Path | None:
@@ -90,9 +72,18 @@ def structure_of(record: dict[str, Any], folder: Path) -> str | None:
     return min(own, key=lambda name: (not (folder / name).is_file(), preference(name)), default=None)
 
 
+def is_altered(record: dict[str, Any], name: str, sha256: str) -> bool:
+    """Whether the manifest's record has another SHA-256 of the file of this name than it has."""
+    files = record.get("files")
+    return isinstance(files, dict) and files.get(name, sha256) != sha256
+
+
 def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
     seen: set[str] = set()
-    for record in manifest["designs"]:
+    for place, record in enumerate(manifest["designs"], start=1):
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            yield Found(f"record {place} of the manifest", None, missing="no record of a design: it was altered")
+            continue
         if record["id"] in seen:
             yield Found(record["id"], None, record=record, missing=REPEATED)
             continue
@@ -107,9 +98,20 @@ def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
             yield Found(record["id"], None, record=record, missing=f"not made: {' '.join(str(reason).split())[:300]}")
 
 
-def _of_files(folder: Path) -> Iterator[Found]:
+def structures_in(folder: Path, say: Callable[[str], None], option: str = "") -> list[str]:
+    """The structure files of a folder, as paths in it. say: takes a line for each folder in it that cannot be listed.
+
+    option: that named the folder, for these lines.
+    """
+    found = find_files(folder)
+    for name, reason in found.unreadable:
+        say(f"{option}{': ' if option else ''}passed over: {name}: {reason}")
+    return found.names
+
+
+def _of_files(folder: Path, say: Callable[[str], None]) -> Iterator[Found]:
     """A design in two formats is one."""
-    names = [name for name in find_files(folder).names if name.split("/")[0] not in (EVALUATION, TRAJECTORIES)]
+    names = [name for name in structures_in(folder, say) if name.split("/")[0] not in (EVALUATION, TRAJECTORIES)]
     by_id: dict[str, list[str]] = {}
     for name in names:
         above, slash, last = name.rpartition("/")

@@ -13,9 +13,9 @@ from app.config.keys import one_line
 from app.errors import UserError
 from app.evaluation import against, design
 from app.evaluation.cache import Cache, key_of
-from app.evaluation.columns import AGAINST, DESIGN, skipped
+from app.evaluation.columns import AGAINST, DESIGN, SKIPPED, skipped
 from app.evaluation.diversity import Trace, digest_of
-from app.evaluation.found import Found
+from app.evaluation.found import Found, is_altered
 from app.evaluation.references import References, protein_of
 from app.structure.parse import read_bytes
 from app.structure.read import read_content, split_chains
@@ -39,7 +39,19 @@ class Measured:
     values: dict[str, Any] = field(default_factory=dict)  # by the cache's design key
     against: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
+    has_reference: bool = False
     _protein: Protein | None = None
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the file was changed since the manifest was written."""
+        return bool(self.sha256) and is_altered(self.found.record, self.found.relative, self.sha256)
+
+    @property
+    def not_compared(self) -> str | None:
+        """Why there are no numbers against its reference, where it has one."""
+        told = self.against.get("reference", "")
+        return told.removeprefix(SKIPPED) if self.has_reference and told.startswith(SKIPPED) else None
 
     @property
     def protein(self) -> Protein:
@@ -77,6 +89,7 @@ def begin(found: Found, references: References, cache: Cache) -> tuple[Measured,
     reference = None
     try:
         reference = path, chain = references.of(found)
+        known.has_reference = True
         digest = hashlib.sha256(read_bytes(path) + f" {chain}".encode()).hexdigest()
         known.keys["against"] = key_of("against", against.VERSION, known.sha256, digest)
         compared = cache.get(known.keys["against"])

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from app.chem import atoms
-from app.data.find import find_files
 from app.errors import UserError
 from app.evaluation import align
 from app.evaluation.cache import Cache, key_of
 from app.evaluation.diversity import digest_of
+from app.evaluation.found import structures_in
 from app.evaluation.pool import Pool
 from app.structure.parse import SUFFIXES
 from app.structure.read import read_structure, split_chains
@@ -26,9 +26,9 @@ def read_known(folder: Path, say: Callable[[str], None]) -> dict[str, np.ndarray
     Raises UserError where there is none.
     """
     known = {}
-    for path in find_files(folder).paths():
+    for name in structures_in(folder, say, "--novelty"):
         try:
-            chains = split_chains(read_structure(path))
+            chains = split_chains(read_structure(folder / name))
         except UserError as error:
             say(f"--novelty: left out: {error}")
             continue

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from app.data.find import find_files
 from app.errors import UserError
-from app.evaluation.found import Found, preference
+from app.evaluation.found import Found, preference, structures_in
 from app.structure.parse import SUFFIXES, format_of, stem_of
 from app.structure.read import read_structure, split_chains
 from app.types import Protein
@@ -56,7 +55,7 @@ class References:
 def _by_name(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """A structure in two formats, side by side, is one; of those in several folders one counts, and that is said."""
     by_name: dict[str, list[str]] = {}
-    for file in find_files(folder).names:
+    for file in structures_in(folder, say, "--reference"):
         by_name.setdefault(stem_of(file), []).append(file)
     if not by_name:
         raise UserError(f"--reference {folder}: it holds no structure file ({SUFFIXES})")

@@ -11,7 +11,7 @@ from app.evaluation import columns, table
 from app.evaluation.cache import Cache
 from app.evaluation.columns import SKIPPED, Value, printable, skipped
 from app.evaluation.comparing import NOTHING, Tell, compared
-from app.evaluation.found import EVALUATION, Found, find_designs
+from app.evaluation.found import ALTERED, EVALUATION, Found, find_designs
 from app.evaluation.measured import Measured, begin, perform
 from app.evaluation.pool import Pool
 from app.evaluation.provenance import provenance
@@ -47,7 +47,7 @@ def evaluate(
 
     Raises UserError: no such folder, nothing in it, nothing of it that can be evaluated; nothing is then written.
     """
-    designs, manifest = find_designs(folder)
+    designs, manifest = find_designs(folder, say)
     for option in ("reference", "novelty"):
         path = getattr(settings, option)
         if path is not None and not path.is_dir():
@@ -60,6 +60,11 @@ def evaluate(
         problems = [f"{one.found.relative or one.found.id}: {one.error}" for one in measured if one.error]
         for line in problems:
             say(line)
+        for one in measured:
+            if one.is_altered:
+                say(f"{one.found.relative}: {ALTERED}")
+            if one.not_compared:
+                say(f"{one.found.id}: not compared: {one.not_compared}")
         if not good:
             raise UserError(f"{folder}: none of its {len(designs)} designs can be evaluated: {problems[0]}")
         by_id, of_set = compared(good, settings, pool, cache, tell, say)
@@ -107,9 +112,8 @@ def _measured(designs: Sequence[Found], references: References, pool: Pool, cach
 
 def _row(one: Measured, has_manifest: bool) -> dict[str, Value]:
     record, values = one.found.record, one.values
-    differs = one.found.digest is not None and one.sha256 and one.found.digest != one.sha256
     flags = [str(flag) for flag in record.get("flags") or []] if isinstance(record.get("flags"), list) else []
-    flags += ["the file is not as the manifest has it"] if differs else []
+    flags += [ALTERED] if one.is_altered else []
     certainty = values["b_factor"] if values and has_manifest else SKIPPED + "no manifest says what B-factors are"
     about = {
         "id": one.found.id,

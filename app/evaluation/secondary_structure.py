@@ -23,7 +23,8 @@ SHORTEST = {HELIX: 4, STRAND: 2}
 
 _PROLINE = AATYPES.index("P")
 _HELIX_OF_TURN = {4: "H", 3: "G", 5: "I"}
-_BULGE = 2, 5  # residues by which one ladder may follow another on the two strands and still be the same
+_BULGES = [(a, b) for a in range(1, 6) for b in range(1, 6) if min(a, b) <= 2]
+"""Residues by which one ladder may follow another on the two strands and still be the same."""
 
 Bridge = tuple[int, int]
 
@@ -128,13 +129,15 @@ def _ladders(bridges: set[Bridge], step: int) -> Iterator[list[Bridge]]:
 
 def _with_bulges(ladders: list[list[Bridge]], step: int, stretch: np.ndarray) -> Iterator[np.ndarray]:
     """Residues from the first to the last of two ladders that are one but for a bulge, on either side."""
+    by_first = {ladder[0]: ladder for ladder in ladders}
     for one in ladders:
-        for other in ladders:
-            ends = list(zip(one[0], one[-1], other[0], other[-1], strict=True))  # of either strand
-            apart = (ends[0][2] - ends[0][1], step * (ends[1][2] - ends[1][1]))
-            whole = all(stretch[first] == stretch[last] for first, *_, last in ends)
-            if whole and 0 < min(apart) <= _BULGE[0] and max(apart) <= _BULGE[1]:
-                yield from (np.arange(min(side), max(side) + 1) for side in ends)
+        i, j = one[-1]
+        for a, b in _BULGES:
+            if (other := by_first.get((i + a, j + step * b))) is None:
+                continue
+            sides = list(zip(one[0], other[-1], strict=True))
+            if all(stretch[begin] == stretch[end] for begin, end in sides):
+                yield from (np.arange(min(side), max(side) + 1) for side in sides)
 
 
 def _residues(ladder: list[Bridge]) -> np.ndarray:

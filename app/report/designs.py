@@ -5,6 +5,7 @@ the folder.
 """
 
 import csv
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,17 @@ from typing import Any
 
 from app.errors import UserError
 from app.evaluation.columns import printable
-from app.evaluation.found import EVALUATION, MANIFEST, REPEATED, TRAJECTORIES, files_of, find_designs, structure_of
+from app.evaluation.found import (
+    ALTERED,
+    EVALUATION,
+    REPEATED,
+    TRAJECTORIES,
+    files_of,
+    find_designs,
+    is_altered,
+    structure_of,
+)
+from app.evaluation.manifest import MANIFEST, manifest_of
 from app.files.json_object import json_object
 from app.report.words import Rows, flat
 
@@ -70,8 +81,8 @@ def read_folder(path: Path) -> Folder:
     Raises UserError: a manifest that is damaged, or a folder with neither a manifest nor a structure.
     """
     folder = Folder(path, [])
-    if (path / MANIFEST).exists():
-        folder.manifest = _manifest(path / MANIFEST)
+    folder.manifest = manifest_of(path, folder.notes.append)
+    if folder.manifest:
         folder.designs = list(_first_of_each_id(_recorded(folder.manifest, path)))
     else:
         try:
@@ -86,13 +97,6 @@ def read_folder(path: Path) -> Folder:
     return folder
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    manifest = json_object(path)
-    if manifest is not None and isinstance(manifest.get("designs"), list):
-        return manifest
-    raise UserError(f"{path}: damaged, or no manifest of Trunkline's: run infer.py again with the same out=...")
-
-
 def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
     for record in manifest["designs"]:
         if not isinstance(record, dict):
@@ -100,6 +104,8 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
         files = [folder / name for name in files_of(record, folder)]
         structure = structure_of(record, folder)
         flags = record.get("flags", record.get("warning"))
+        flags = [_text(flag) for flag in flags] if isinstance(flags, list) else [_text(flags)] if flags else []
+        flags += [ALTERED] if structure and _is_altered(record, structure, folder) else []
         chains = record.get("chains")
         length = record.get("length")
         yield Design(
@@ -113,7 +119,7 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
             else {},
             sequence=_text(record.get("sequence")),
             error=_text(record.get("error")),
-            flags=[_text(flag) for flag in flags] if isinstance(flags, list) else [_text(flags)] if flags else [],
+            flags=flags,
             structure=folder / structure if structure else None,
             path=_first(files, TRAJECTORIES, "_path.pdb"),
             clean=_first(files, TRAJECTORIES, "_clean.pdb"),
@@ -121,6 +127,14 @@ def _recorded(manifest: Mapping[str, Any], folder: Path) -> Iterator[Design]:
             values={name: value for name in OWN if (value := _number(record.get(name))) is not None},
             details=_details(record),
         )
+
+
+def _is_altered(record: Mapping[str, Any], name: str, folder: Path) -> bool:
+    """Not where it cannot be read, which is told when it is to be drawn."""
+    try:
+        return is_altered(record, name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
+    except OSError:
+        return False
 
 
 def _first_of_each_id(designs: Iterable[Design]) -> Iterator[Design]:

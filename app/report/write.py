@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.errors import UserError
+from app.files.listed import refuse_unlisted
 from app.report import viewer as viewers
 from app.report.page import Page, render
 from app.structure.atomic import replacing
@@ -21,6 +22,7 @@ def write(folder: Path, viewer: Path | None = None) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the out=... of a run, or a folder of structures")
+    refuse_unlisted(folder)
     notes = []
     try:
         inlined = viewers.find(viewer)

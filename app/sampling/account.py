@@ -45,6 +45,7 @@ class Account:
         self.journals = Journals(self.folder)
         self.compiled = self.cuda_graph = False  # whether they have served so far
         self._makers: dict[str, int] = {}  # rank, by the design that it is to make
+        self._kept: dict[str, dict[str, str]] = {}  # files of designs that are made again for the sake of others
         self._designs = designs
         self._lock = Lock(self.folder, doing="designing")
         self._found: dict[str, Any] | None = None  # the manifest of an earlier process
@@ -95,7 +96,7 @@ class Account:
 
     def update(self) -> None:
         """Take in what the journals say, and save if it is time."""
-        news = [record for record in self.journals.new() if record["id"] in self.records]
+        news = [self._with_kept(record) for record in self.journals.new() if record["id"] in self.records]
         self.records |= {record["id"]: record for record in news}
         self.tell(news)
         if time.monotonic() >= self._due:
@@ -150,10 +151,16 @@ class Account:
         if not same or not blank.keys() <= record.keys() or record["status"] != "done":
             return None
         possible = places(self.request.model_copy(update=EVERYTHING), record["id"])
-        whole = [name for name in possible.values() if name in files and self._is_whole(name, files[name])]
-        if not set(places(self.request, record["id"]).values()) <= set(whole):
+        whole = {name: files[name] for name in possible.values() if name in files and self._is_whole(name, files[name])}
+        wanted = set(places(self.request, record["id"]).values())
+        if not wanted <= whole.keys():
+            self._kept[record["id"]] = {name: digest for name, digest in whole.items() if name not in wanted}
             return None
-        return sealed(record | {"files": {name: files[name] for name in whole}})
+        return sealed(record | {"files": whole})
+
+    def _with_kept(self, record: Record) -> Record:
+        kept = self._kept.get(record["id"])
+        return sealed(record | {"files": kept | record["files"]}) if kept and is_whole(record) else record
 
     def _is_whole(self, name: str, sha256: str) -> bool:
         try:

@@ -52,6 +52,8 @@ def fixed_residues(
             notes.append(f"fix={text}: the file has no {' and no '.join(found[0].missing)}; fixed are {has}")
     if fixed.all():
         raise UserError(f"fix: names every residue of {path}, so that nothing is left to design: fix fewer")
+    if lost := [f"{prefix(loss.chain)}{loss.residue}" for loss in losses if loss.read_as is None]:
+        notes.append(f"left out, having no N, CA and C that can be used: {_some(lost)}")
     if altered := [_altered(loss) for loss in losses if loss.read_as is not None and fixed[loss.place]]:
         notes.append(f"fix: not all as the file has it: {_some(altered)}")
     return fixed, notes

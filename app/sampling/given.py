@@ -14,6 +14,7 @@ from app.chem.residues import UNKNOWN
 from app.config.keys import one_line
 from app.data.features import features
 from app.errors import UserError
+from app.files.listed import may_be_listed, refuse_unlisted
 from app.sampling.fix import fixed_residues
 from app.sampling.inputs import Task
 from app.sampling.layout import Layout
@@ -112,20 +113,29 @@ def read_given(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file, or all files of the folder and its subfolders, hidden ones left out. Raises UserError."""
+    """The file, or all files of the folder and its subfolders, hidden ones left out; and what should hold some and does
+    not, for whoever reads them to say so. Raises UserError."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"input={path}: no such file or folder; give a structure or FASTA file, or a folder of them")
+    refuse_unlisted(path, "input=")
     return sorted(
         file
         for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        if (file.is_file() or _leads_nowhere(file))
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not may_be_listed(path))
 
 
 def _read(file: Path, request: Request) -> list[Given | Skipped]:
     task = request.task
+    if _leads_nowhere(file):
+        raise UserError(f"{file}: a folder that may not be listed, or a link to nothing: mend it")
     if is_fasta(file):
         if task.needs_structure:
             raise UserError(f"{file}: holds sequences; task={task.value} needs a structure file ({SUFFIXES})")

@@ -14,7 +14,7 @@ from typing import Any
 DONE = "done"
 """Why a process ended that has made its share."""
 
-_PATTERN = ".journal-*.jsonl"
+PATTERN = ".journal-*.jsonl"
 
 
 def path_of(folder: Path, rank: int) -> Path:
@@ -66,7 +66,7 @@ class Journals:
     def new(self) -> list[dict[str, Any]]:
         """Records that were added since the last call."""
         records = []
-        for path in sorted(self.folder.glob(_PATTERN)):
+        for path in sorted(self.folder.glob(PATTERN)):
             for entry in self._entries(path):
                 if "ended" in entry:
                     self.ended[entry["rank"]] = entry["ended"]
@@ -90,7 +90,7 @@ class Journals:
 
     def remove(self) -> None:
         """All of them, once what they say is in the manifest: those of an earlier run."""
-        for path in self.folder.glob(_PATTERN):
+        for path in self.folder.glob(PATTERN):
             path.unlink(missing_ok=True)
         self.ended.clear()
         self._read.clear()

@@ -8,7 +8,9 @@ from typing import Any
 
 from app.config.diff import differences
 from app.errors import UserError
+from app.files.listed import refuse_unlisted
 from app.files.whole import write_whole
+from app.sampling.journal import PATTERN
 from app.sampling.seal import is_whole, sealed
 
 FORMAT = 3
@@ -37,8 +39,10 @@ def check_folder(folder: Path) -> None:
     """Raises UserError where the folder holds something else than a run of designs, or is none. Makes nothing."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"out={folder}: is a file, give a new folder with out=...")
+    if folder.is_dir():
+        refuse_unlisted(folder, "out=")
     if read(folder) is None and folder.is_dir():
-        temporary = {path.name for path in folder.glob(f".*{MANIFEST}.*.tmp")}
+        temporary = {path.name for pattern in (f".*{MANIFEST}.*.tmp", PATTERN) for path in folder.glob(pattern)}
         held = sorted({entry.name for entry in folder.iterdir()} - temporary - _SETTLED_BY_THEMSELVES)
         if held:
             what = held[0] + (", ..." if held[1:] else "")

@@ -133,9 +133,9 @@ def chain_lengths(length: int | str) -> tuple[int, ...]:
 
 def _canonical(length):
     """80 for "80", "60+40" for " 60 + 40"."""
-    if not isinstance(length, str):
+    if not isinstance(length, str | bool):
         return length
-    if not _LENGTH.fullmatch(compact := "".join(length.split())):
+    if not _LENGTH.fullmatch(compact := "".join(str(length).split())):
         raise UserError(
             f"lengths: {length!r} is none: give residues, as in 60, or those of several chains, as in 60+40"
         )

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +58,14 @@ def write_manifest(folder: Path, records: Sequence[dict]) -> None:
         digest = {f"structures/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()} if there else {}
         record.setdefault("files", digest)
     (folder / "manifest.json").write_text(json.dumps({"format": 2, "designs": list(records), "seed": 7}))
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file can be written to beyond so many bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

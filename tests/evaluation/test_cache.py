@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from app.evaluation.cache import FILE, Cache, key_of
+from tests.evaluation.made_designs import largest_file
 
 
 def fill(folder, **values):
@@ -45,6 +46,17 @@ def test_a_folder_that_cannot_be_written_to_keeps_none_and_says_so(tmp_path):
     with Cache(tmp_path / "file") as cache:
         cache.put("a", 1)
         assert cache.get("a") == 1 and "not written" in cache.problem
+
+
+def test_a_full_disk_keeps_what_had_room_and_says_so(tmp_path):
+    fill(tmp_path, a=1)
+    with largest_file(200), Cache(tmp_path) as cache:
+        for number in range(3):
+            cache.put(f"b{number}", number)
+        assert "not written: " in cache.problem and cache.get("b2") == 2
+    assert (tmp_path / FILE).stat().st_size == 200
+    with Cache(tmp_path) as cache:
+        assert [cache.get(key) for key in ("a", "b0", "b2")] == [1, 0, None]
 
 
 @pytest.mark.parametrize("other", [("x", 1, b"b"), ("x", 2, b"a"), ("y", 1, b"a"), ("x", 1, b"a", b"a")])

@@ -17,7 +17,7 @@ from app.evaluation.run import evaluate as run
 from app.evaluation.self_consistency import COLUMNS
 from app.evaluation.settings import EvaluationSettings
 from app.structure.write import to_pdb
-from tests.evaluation.made_designs import demo, helix, write, write_demo, write_manifest
+from tests.evaluation.made_designs import demo, helix, largest_file, write, write_demo, write_manifest
 
 ONE_PROCESS = EvaluationSettings(workers=1, resamples=100, foldseek=False)
 
@@ -88,7 +88,8 @@ def test_a_run_and_its_manifest(tmp_path):
     said = []
     found = run(tmp_path, ONE_PROCESS, say=said.append)
     rows = {row["id"]: row for row in found.rows}
-    assert list(rows) == ["len_0", "len_1", "len_2"] and said == ["len_2: not made: out of memory"] == found.problems
+    assert list(rows) == ["len_0", "len_1", "len_2"] and found.problems == ["len_2: not made: out of memory"]
+    assert said == [*found.problems, "structures/len_1.pdb: the file is not as the manifest has it"]
     assert rows["len_0"]["tm_score"] == pytest.approx(1, abs=1e-4) and rows["len_0"]["recovery"] == 1
     assert rows["len_0"]["reference"] == "reference.pdb chain A"
     assert rows["len_0"]["flags"] == "odd" and rows["len_0"]["certainty"] == 50
@@ -97,6 +98,17 @@ def test_a_run_and_its_manifest(tmp_path):
     assert {*rows["len_2"]} == {*rows["len_0"]}
     assert (found.summary["designs"], found.summary["evaluated"]) == (3, 2)
     assert found.summary["provenance"]["run"] == {"seed": 7}
+
+
+def test_a_run_whose_manifest_is_damaged(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a", "flags": ["odd"]}])
+    (tmp_path / ".manifest.json").write_bytes((tmp_path / "manifest.json").read_bytes())
+    (tmp_path / "manifest.json").write_text("{")
+    said = []
+    (row,) = run(tmp_path, ONE_PROCESS, say=said.append).rows
+    assert row["flags"] == "odd" and row["certainty"] == 50
+    assert said == ["manifest.json: damaged; its copy, .manifest.json, serves"]
 
 
 def test_a_second_design_of_an_id_has_a_row_and_no_numbers(tmp_path):
@@ -223,12 +235,37 @@ def test_self_consistency_meets_the_table(folder, monkeypatch):
     assert pd.read_parquet(folder / "evaluation/designs.parquet")["sc_sequence"].tolist() == ["AA"] * 4
 
 
+@pytest.mark.parametrize("size", [100, 5_000, 12_000])
+def test_a_full_disk_leaves_no_half_written_table(folder, size):
+    with (
+        largest_file(size),
+        pytest.raises(UserError, match=r"evaluation: cannot be written \(File too large\): make room"),
+    ):
+        run(folder, ONE_PROCESS)
+    assert {file.name for file in (folder / "evaluation").iterdir()} <= {FILE, "designs.csv"}
+    assert run(folder, ONE_PROCESS).summary["evaluated"] == 4
+
+
+def test_a_reference_of_no_use_is_told_and_stops_no_other(folder, tmp_path):
+    for name in ("d0", "d1"):
+        write_demo(tmp_path / f"references/{name}.pdb", int(name[1]))
+    (tmp_path / "references/d0.pdb").write_text("text")
+    (tmp_path / "references/d2.pdb").symlink_to(tmp_path / "references/d1.pdb")
+    said = []
+    rows = {row["id"]: row for row in run(folder, settings(reference=tmp_path / "references"), say=said.append).rows}
+    assert said[0] == f"d0: not compared: {tmp_path}/references/d0.pdb: the file holds no atoms"
+    assert said[1].startswith("d2: not compared: ") and len(said) == 2
+    assert rows["d1"]["tm_score"] == 1 and rows["helix"]["tm_score"] == "skipped: no reference of that name"
+
+
 def test_the_command(folder):
     (folder / "text.pdb").write_text("x")
     options = ["evaluate", str(folder), "--workers", "1", "--no-foldseek"]
     told = CliRunner().invoke(cli, options)
     assert told.exit_code == 0 and "4 of 5 designs evaluated" in told.stdout and "diversity:" in told.stdout
     assert told.stderr.splitlines() == ["text.pdb: the file holds no atoms"]
+    against = "skipped: recovery, ca_rmsd, backbone_rmsd, tm_score, lddt: no --reference given"
+    assert {against, "skipped: novelty_tm_score: no --novelty given"} < {*told.stdout.splitlines()}
     told = CliRunner().invoke(cli, [*options, "--json", "--novelty", str(folder)])
     assert json.loads(told.stdout) == json.loads((folder / "evaluation/summary.json").read_text())
     with pytest.raises(UserError, match="no such folder"):

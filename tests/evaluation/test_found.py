@@ -1,11 +1,13 @@
 """Which designs a folder holds, and which references they have."""
 
 import json
+import os
 
 import pytest
 
 from app.errors import UserError
-from app.evaluation.found import Found, find_designs, inside, structure_of
+from app.evaluation.found import Found, find_designs, inside, is_altered, structure_of
+from app.evaluation.novelty import read_known
 from app.evaluation.references import References, protein_of
 from tests.evaluation.made_designs import helix, strand, write, write_manifest
 
@@ -34,7 +36,9 @@ def test_a_run_by_its_manifest(tmp_path):
     records = [{"id": "len20_0"}, {"id": "len20_1", "error": "out of\nmemory"}, {"id": "gone", "status": "done"}]
     write_manifest(tmp_path, records)
     first, failed, gone = find_designs(tmp_path)[0]
-    assert first.path == tmp_path / "structures/len20_0.pdb" and len(first.digest) == 64
+    assert first.path == tmp_path / "structures/len20_0.pdb"
+    assert not is_altered(first.record, first.relative, first.record["files"][first.relative])
+    assert is_altered(first.record, first.relative, "0" * 64)
     assert failed.path is None and failed.missing == "not made: out of memory"
     assert gone.missing == "its structure file is not there"
 
@@ -70,11 +74,35 @@ def test_of_two_formats_mmcif_counts_where_it_is_there(tmp_path):
     assert structure_of({"files": 7}, tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"designs": 3}', '{"designs": [{"id": 1}]}', "[" * 100_000])
-def test_what_is_no_manifest_is_refused(tmp_path, text):
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest.json: not the manifest of a run"):
-        find_designs(tmp_path)
+def test_folders_that_may_not_be_listed_are_told(tmp_path, monkeypatch):
+    for name in ("a.pdb", "closed/b.pdb"):
+        write(tmp_path / name, helix())
+    listed = os.scandir
+
+    def scandir(path):  # as for a user who may not list it, which root may
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    said = []
+    assert [one.id for one in find_designs(tmp_path, said.append)[0]] == ["a"]
+    References(tmp_path, said.append)
+    assert len(read_known(tmp_path, said.append)) == 1
+    told = "passed over: closed/: Permission denied"
+    assert said == [told, f"--reference: {told}", f"--novelty: {told}"]
+
+
+def test_what_is_no_record_stops_no_other(tmp_path):
+    write(tmp_path / "structures/a.pdb", helix())
+    write_manifest(tmp_path, [{"id": "a"}])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["designs"] += [7, {"id": 1}, {}]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    first, *others = find_designs(tmp_path)[0]
+    assert first.path == tmp_path / "structures/a.pdb"
+    assert [one.id for one in others] == [f"record {place} of the manifest" for place in (2, 3, 4)]
+    assert {one.missing for one in others} == {"no record of a design: it was altered"}
 
 
 def test_there_has_to_be_something(tmp_path):

@@ -1,5 +1,6 @@
 """DSSP against what is known of real structures and of the demo's chains."""
 
+import time
 from itertools import groupby
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 
 from app.evaluation.secondary_structure import contents, dssp, elements, secondary_structure
 from app.geometry import internal
+from app.geometry.backbone import to_atom37
 from app.structure.read import read_structure, split_chains
+from app.types import Frames
 from tests.data.made_demo import SETS
 from tests.factories import generator, random_rotations
 
@@ -112,6 +115,16 @@ def test_random_points_and_what_fell_apart_have_none():
         assert contents(secondary_structure(points, one_chain(30)))["helix"] == 0
     assert secondary_structure(torch.zeros(2, 3, 3), one_chain(2)) == "LL"
     assert secondary_structure(torch.zeros(0, 3, 3), one_chain(0)) == ""
+
+
+def test_a_long_chain_that_is_one_clump_takes_no_time():
+    """As of a design that collapsed: whatever lies within reach is bridged, in thousands of ladders."""
+    frames = Frames(random_rotations(1000, seed=1), 0.3 * torch.randn(1000, 3, generator=generator()))
+    began = time.process_time()
+    assert "E" in dssp(to_atom37(frames)[:, :3], one_chain(1000))
+    assert (
+        time.process_time() - began < 10
+    )  # 0.2 on an idle core, and minutes where each ladder was held against every other
 
 
 def test_contents_and_elements():

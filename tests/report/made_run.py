@@ -2,6 +2,7 @@
 
 import csv
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def run(folder: Path, trajectories: bool = True, evaluated: bool = True) -> Path
         certainty = np.linspace(20, 100, residues)
         file = f"structures/{name}.pdb"
         write_pdb(folder / file, atom37, aatypes, chain_idx, res_idx, b_factors=certainty)
-        files = {file: "0" * 64}
+        files = [file]
         if trajectories:
             noise = random.normal(scale=10, size=(residues, 1, 3)) * (atom37 != 0).any(-1, keepdims=True)
             for kind, shares in (("path", np.linspace(0, 1, STEPS + 1)), ("clean", np.linspace(0.5, 1, STEPS))):
@@ -58,12 +59,12 @@ def run(folder: Path, trajectories: bool = True, evaluated: bool = True) -> Path
                 tokens = np.stack([np.where(np.arange(residues) < share * residues, aatypes, 20) for share in shares])
                 file = f"trajectories/{name}_{kind}.pdb"
                 write_pdb(folder / file, frames, tokens, chain_idx, res_idx, b_factors=shares[:, None] * certainty)
-                files[file] = "0" * 64
+                files.append(file)
         file = f"steps/{name}.csv"
         (folder / "steps").mkdir(exist_ok=True)
         rows = [f"{step},{step / STEPS},{10.0 * number + step}," for step in range(1, STEPS + 1)]
         (folder / file).write_text("\n".join(["step,structure_t,ca_moved,certainty", *rows]) + "\n")
-        files[file] = "0" * 64
+        files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in (*files, file)}
         sequence = "".join(AATYPES_WITH_X[index] for index in aatypes)
         chains = dict(zip("AB", lengths, strict=False))
         flags = ["one residue type above 40 %", HOSTILE] if number == 2 else []

@@ -129,12 +129,29 @@ def test_a_folder_of_structures_alone(tmp_path):
     assert "cannot be read: bad" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"designs": 3}', "[" * 100_000])
-def test_a_damaged_manifest_is_refused(tmp_path, content):
-    (tmp_path / "manifest.json").write_text(content)
+def test_a_damaged_manifest_is_refused_where_there_is_no_copy(folder):
+    whole = write(folder).read_text()
+    (folder / "report.html").unlink()
+    (folder / "manifest.json").rename(folder / ".manifest.json")
+    (folder / "manifest.json").write_text("{")
+    text = write(folder).read_text()
+    assert told(folder / "report.html") == json.loads(
+        re.search(r'id="report-data">(.*?)</script>', whole, re.S).group(1)
+    )
+    assert "manifest.json: damaged; its copy, .manifest.json, serves" in text
+    for name in (".manifest.json", "report.html"):
+        (folder / name).unlink()
     with pytest.raises(UserError, match=r"manifest\.json: damaged"):
-        write(tmp_path)
-    assert not (tmp_path / "report.html").exists()
+        write(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_structure_that_was_altered_is_flagged(folder):
+    assert not any("as the manifest" in flag for design in listed(write(folder)).values() for flag in design["flags"])
+    with (folder / "structures/len24_0.pdb").open("a") as file:
+        file.write("REMARK\n")
+    designs = listed(write(folder))
+    assert designs["len24_0"]["flags"] == ["the file is not as the manifest has it"] and not designs["len40_0"]["flags"]
 
 
 def test_nothing_to_report_on(tmp_path):

@@ -152,7 +152,7 @@ def test_a_residue_that_was_not_read_cannot_be_fixed(tmp_path):
     with pytest.raises(UserError, match=r"fix=A15: A15 of .* cannot stay, having no N, CA and C .* others alone$"):
         fixed_residues(["A15"], protein, path, losses)
     mask, notes = fixed_residues(["A4-14"], protein, path, losses)
-    assert mask.sum() == 10 and notes == []
+    assert mask.sum() == 10 and notes == ["left out, having no N, CA and C that can be used: A3, A15"]
 
 
 def test_a_chain_of_which_nothing_was_read_cannot_be_fixed(tmp_path):

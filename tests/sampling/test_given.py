@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def test_what_cannot_be_used_at_all(tmp_path):
     (tmp_path / "cut.pdb").write_text("ATOM      1  N   ALA A   1      11.1\n")
     with pytest.raises(UserError, match=r"cut.pdb: .*truncated"):
         read(tmp_path / "cut.pdb")
+
+
+def test_what_leads_nowhere_in_a_folder_is_told(tmp_path, monkeypatch):
+    write_structure(tmp_path / "in/a.pdb", 8)
+    write_structure(tmp_path / "in/closed/b.pdb", 8)
+    (tmp_path / "in/gone.pdb").symlink_to("nothing.pdb")
+    (tmp_path / "in/loop.pdb").symlink_to("loop.pdb")
+    # as for a user who may not list it, which root may
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "closed")
+    given, skipped = read(tmp_path / "in")
+    assert names(given) == ["a_A", "b_A"]
+    assert [one.input for one in skipped] == [
+        str(tmp_path / "in" / name) for name in ("closed", "gone.pdb", "loop.pdb")
+    ]
+    assert {one.reason for one in skipped} == {"a folder that may not be listed, or a link to nothing: mend it"}
 
 
 def test_what_a_pdb_file_cannot_hold_is_replaced_there_and_noted(tmp_path):

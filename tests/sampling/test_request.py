@@ -101,6 +101,7 @@ def test_the_longest_design_is_what_the_position_embeddings_span():
         (UNCONDITIONAL | {"lengths": ["1500+1500"]}, r"lengths: 1500\+1500 is outside"),
         (UNCONDITIONAL | {"lengths": ["+".join("1" * 63)]}, "more than the 62 chains"),
         (UNCONDITIONAL | {"lengths": ["60-40"]}, r"lengths: '60-40' is none: .* as in 60\+40"),
+        (UNCONDITIONAL | {"lengths": [True]}, "lengths: True is none"),
         (UNCONDITIONAL | {"lengths": ["60+"]}, r"lengths: '60\+' is none"),
         (UNCONDITIONAL | {"fix": ["A1"]}, "fix has no effect with task=unconditional"),
         (UNCONDITIONAL | {"temperature": 0}, "temperature=0: wanted greater than or equal to 0.001"),

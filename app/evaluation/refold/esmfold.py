@@ -55,16 +55,9 @@ class _Trunk(BaseModel):
 class EsmFold(Folder):
     name = "esmfold"
 
-    def fault(self) -> str | None:
-        try:
-            self._config()
-            self.files()
-        except UserError as error:
-            return str(error)
-        return None
-
-    def load(self) -> None:
-        self._model  # noqa: B018
+    def check(self) -> None:
+        self._config()
+        self.files()
 
     def files(self) -> list[Path]:
         """config.json and the weights. Raises UserError where there are none."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.devices import choose
+from app.errors import UserError
 from app.evaluation.refold.registry import FOLDERS, INVERSE_FOLDERS, Wanted, option
 from app.evaluation.refold.settings import RefoldSettings
 
@@ -59,16 +60,29 @@ class Plugin(ABC):
         self.weights, self.device = weights, device
 
     @abstractmethod
-    def fault(self) -> str | None:
-        """Why these weights cannot be used, and the cure; None where they look right. Nothing large is read."""
+    def check(self) -> None:
+        """Raises UserError where these weights cannot be used, with the cure. Nothing large is read."""
 
+    @property
     @abstractmethod
-    def load(self) -> None:
-        """Bring the weights to the device, unless they are there. Raises UserError where they do not fit."""
+    def _model(self) -> nn.Module:
+        """On the device, made when it is first asked for. Raises UserError where the weights do not fit."""
 
     @abstractmethod
     def files(self) -> list[Path]:
         """All that results depend on."""
+
+    def fault(self) -> str | None:
+        """Why these weights cannot be used; None where they look right."""
+        try:
+            self.check()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def load(self) -> None:
+        """Bring the weights to the device, unless they are there. Raises UserError where they do not fit."""
+        self._model  # noqa: B018
 
     @property
     def sha256(self) -> str:

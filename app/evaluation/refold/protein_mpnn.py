@@ -22,15 +22,8 @@ _LARGEST = {"width": 1024, "neighbours": 1024, "encoder_depth": 64, "decoder_dep
 class ProteinMpnn(InverseFolder):
     name = "protein_mpnn"
 
-    def fault(self) -> str | None:
-        try:
-            self.load()  # a few megabytes
-        except UserError as error:
-            return str(error)
-        return None
-
-    def load(self) -> None:
-        self._model  # noqa: B018
+    def check(self) -> None:
+        self.load()  # a few megabytes
 
     def files(self) -> list[Path]:
         return [self.weights]

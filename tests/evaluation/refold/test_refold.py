@@ -28,11 +28,11 @@ from tests.factories import generator, random_rotations
 class Writes(InverseFolder):
     """Sequences that say which design they are of and which of its sequences they are."""
 
-    name = "protein_mpnn"
+    name, _model = "protein_mpnn", None
     wrong = None  # an error for backbones of 13 residues
 
-    def fault(self):
-        return None
+    def check(self):
+        pass
 
     def load(self):
         self.loaded = True
@@ -52,15 +52,12 @@ class Writes(InverseFolder):
 class Folds(Folder):
     """What a sequence folds into is told by the test; anything else folds into a point cloud of its own."""
 
-    name = "esmfold"
+    name, _model = "esmfold", None
     answers: dict = {}  # noqa: RUF012
     largest = 10**9  # residues in a batch that memory suffices for
     batches: list = []  # noqa: RUF012
 
-    def fault(self):
-        return None
-
-    def load(self):
+    def check(self):
         pass
 
     def files(self):
