@@ -14,7 +14,8 @@ def by_launcher() -> bool:
 
 
 def refuse_other_number(trainer: Trainer, keys: str, cure: str) -> None:
-    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with.
+    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with, and
+    where neither started those of other nodes: Lightning would wait for them.
 
     keys: the settings that say how many those are. cure: what to choose instead.
     """
@@ -27,3 +28,5 @@ def refuse_other_number(trainer: Trainer, keys: str, cure: str) -> None:
                     " it has"
                 )
             return
+    if trainer.num_nodes > 1:
+        raise UserError(f"num_nodes={trainer.num_nodes}: start it by torchrun or SLURM on each of them: {cure}")
