@@ -18,6 +18,7 @@ from app.config.validate import parse
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.files.lock import Lock
+from app.launched import after_the_first
 from app.losses.settings import LossSettings
 from app.model.codesign import CodesignModel
 from app.model.edge_embed import EdgeEmbedSettings
@@ -85,8 +86,9 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
         return 0
     stop = StopOnSignal()
     try:
-        trainer = fit(module, plan.folder, plan.seen, settings, stop, plan.resume)
-        return conclude(plan, trainer.global_step, stop.received)
+        with after_the_first():
+            trainer = fit(module, plan.folder, plan.seen, settings, stop, plan.resume)
+            return conclude(plan, trainer.global_step, stop.received)
     finally:
         stop.restore()
 
