@@ -188,6 +188,7 @@ lock.release()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no record locks")
 def test_an_ended_run_with_which_another_process_goes_on_is_left_alone(tmp_path, made, monkeypatch):
     command, out = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out"

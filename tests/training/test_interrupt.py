@@ -9,16 +9,19 @@ from tests.training import runs
 from tests.training.injected import Fault, on_two_ranks, said
 from tests.training.test_skipped_together import two
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is set up by hand elsewhere")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is set up by hand elsewhere"),
+]
 
 
 @pytest.mark.parametrize(
     ("first", "second", "counts"),
     [
         ("SIGTERM", "SIGUSR1", signal.SIGUSR1),
-        pytest.param("SIGUSR1", "SIGTERM", signal.SIGUSR1, marks=pytest.mark.slow),
-        pytest.param("SIGINT", "SIGTERM", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(None, "SIGTERM", signal.SIGTERM, marks=pytest.mark.slow),
+        ("SIGUSR1", "SIGTERM", signal.SIGUSR1),
+        ("SIGINT", "SIGTERM", signal.SIGTERM),
+        (None, "SIGTERM", signal.SIGTERM),
     ],
 )
 def test_one_signal_counts_on_all_ranks_and_all_stop_at_the_same_step(tmp_path, first, second, counts):

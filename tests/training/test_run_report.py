@@ -240,6 +240,7 @@ def test_a_run_killed_right_after_its_last_checkpoint_is_told_of_in_full(whole, 
     assert told["residues_seen"] == pytest.approx(seen, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_draws_has_its_curves_all_the_same(whole, tmp_path, monkeypatch):
     made = [text for text in arguments(whole, "trainer.max_steps=4", "resume=auto") if text != "callbacks.curves=false"]
     command, curves = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "curves.png"
