@@ -18,6 +18,9 @@ _NO_FALLBACK = "0"  # the backend that was chosen is the one that runs, however 
 DEAD = ("CUQUI_ENABLE_BF16", "CUEQ_DEFAULT_CONFIG", "CUEQ_DISABLE_AOT_TUNING")
 """Variables that other projects set for cuEquivariance, and that it does not read; nor any that begins with CUEQUI_."""
 
+READERS = {"CUEQ_": "cuequivariance_torch", "TRIFAST_": "trifast"}
+"""Optional modules, by how the names of the variables begin that they alone read."""
+
 
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
@@ -127,8 +130,14 @@ def in_words() -> str:
     return ", ".join(f"{name}={value}" for name, value in report().items())
 
 
+def _reader(name: str) -> str | None:
+    """The optional module that reads a variable; None where torch or Triton does."""
+    return next((module for prefix, module in READERS.items() if name.startswith(prefix)), None)
+
+
 def _is_read(name: str) -> bool:
-    return not name.startswith("CUEQ_") or importlib.util.find_spec("cuequivariance_torch") is not None
+    module = _reader(name)
+    return module is None or importlib.util.find_spec(module) is not None
 
 
 def faults(settings: EnvironmentSettings) -> list[str]:
@@ -146,7 +155,9 @@ def faults(settings: EnvironmentSettings) -> list[str]:
             said.append(f"{name}={now} was set after torch was imported, which may have been too late")
     if (precision := torch.get_float32_matmul_precision()) != settings.matmul_precision:
         said.append(f"float32 products are computed with precision {precision}, not {settings.matmul_precision}")
-    for name in sorted(os.environ):
+    for name, value in sorted(os.environ.items()):
         if name in DEAD or name.startswith("CUEQUI_"):
             said.append(f"{name} is set, and nothing reads it")
+        elif not _is_read(name) and value != DEFAULTS.get(name):
+            said.append(f"{name} is set, and nothing reads it: {_reader(name)} is not installed")
     return said

@@ -1,7 +1,14 @@
-"""Processes that a launcher started: as many as the run is made of, or they would all do the whole of it."""
+"""Processes that a launcher started: as many as the run is made of, or they would all do the whole of it; and how those
+end that Lightning started."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning import Trainer
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
 
 from app.errors import UserError
 
@@ -14,7 +21,8 @@ def by_launcher() -> bool:
 
 
 def refuse_other_number(trainer: Trainer, keys: str, cure: str) -> None:
-    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with.
+    """Raises UserError where torchrun or SLURM started another number of processes than `trainer` takes part with, and
+    where neither started those of other nodes: Lightning would wait for them.
 
     keys: the settings that say how many those are. cure: what to choose instead.
     """
@@ -27,3 +35,30 @@ def refuse_other_number(trainer: Trainer, keys: str, cure: str) -> None:
                     " it has"
                 )
             return
+    if trainer.num_nodes > 1:
+        raise UserError(f"num_nodes={trainer.num_nodes}: start it by torchrun or SLURM on each of them: {cure}")
+
+
+@contextmanager
+def after_the_first(seconds: float = 30) -> Iterator[None]:
+    """A context that the first process of a run leaves at once, and those that it started through Lightning when it has
+    ended; after so many seconds in any case.
+
+    They all end for the same reason, with an error or by a signal, and the first has more to write. Lightning kills it
+    when it finds that another ended with another status than 0. Errors that are none of the user's are not held up: of
+    those the others know nothing, and wait for this process.
+    """
+    try:
+        yield
+    except UserError:
+        _wait_for_the_first(seconds)
+        raise
+    _wait_for_the_first(seconds)
+
+
+def _wait_for_the_first(seconds: float) -> None:
+    if rank_zero_only.rank == 0 or by_launcher():
+        return
+    first, until = os.getppid(), time.monotonic() + seconds
+    while os.getppid() == first and time.monotonic() < until:
+        time.sleep(0.05)

@@ -97,8 +97,8 @@ def test_what_the_shell_overrules_is_told():
         "import sys; from app import environment as e; s = e.of_command_line(sys.argv[1:]); e.prepare(s); e.apply(s); "
         "print('; '.join(e.faults(s)))"
     )
-    said = printed(code, "environment.variables.CUEQ_TORCH_COMPILE=4", CUEQ_TORCH_COMPILE="2")
-    assert said == "CUEQ_TORCH_COMPILE=4 has no effect: the shell has 2"
+    said = printed(code, "environment.variables.NVIDIA_TF32_OVERRIDE=1", NVIDIA_TF32_OVERRIDE="0")
+    assert said == "NVIDIA_TF32_OVERRIDE=1 has no effect: the shell has 0"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,19 @@ def test_what_nothing_reads_and_what_was_undone_is_told():
     )
     for fault in expected:
         assert fault in said
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("CUEQ_TRITON_TUNING", "cuequivariance_torch"), ("TRIFAST_FORCE_TUNE", "trifast")]
+)
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_variable_of_a_package_that_is_missing_is_told(monkeypatch, name, module, installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda found: object() if installed or found != module else None)
+    fault = f"{name} is set, and nothing reads it: {module} is not installed"
+    environment.prepare()
+    assert fault not in environment.faults(environment.EnvironmentSettings())
+    monkeypatch.setenv(name, TWO_VALUES[name][0])
+    assert (fault in environment.faults(environment.EnvironmentSettings())) != installed
 
 
 def test_the_recipes_say_what_the_settings_do():

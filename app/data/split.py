@@ -64,7 +64,7 @@ def split(
     )
     kinds, kinds_held = (len(np.unique(clusters[known[side]])) for side in (trained, held))
     if not len(validation):
-        log.info("nothing is held out of %d clusters; data.validation.fraction=0.1 asks for it", kinds)
+        log.info("nothing is held out of %d clusters: ask for it by data.validation.fraction=0.1", kinds)
         return training, None
     log.info("clusters: %d trained on, %d held out (%d examples)", kinds, kinds_held, len(validation))
     return training, validation

@@ -46,10 +46,7 @@ class Lock:
                 except (BlockingIOError, PermissionError):
                     holder = _written_in(file)
                     file.close()
-                    raise UserError(
-                        f"out={self.path.parent}: {holder} is {self.doing} into it: wait for its end or stop it, or"
-                        " choose another out="
-                    ) from None
+                    raise self._refusal(holder) from None
                 except OSError as error:  # a file system without locks
                     log.warning("%s: cannot be locked (%s): start no second run here", self.path, error.strerror)
                 self._file = file if _is_at(self.path, file) else None  # its holder may just have removed it
@@ -65,6 +62,17 @@ class Lock:
             yield
         finally:
             self.release()
+
+    def _refusal(self, holder: str) -> UserError:
+        return UserError(
+            f"out={self.path.parent}: {holder} is {self.doing} into it: wait for its end or stop it, or choose another"
+            " out="
+        )
+
+    def refuse_held(self) -> None:
+        """Raises UserError where another process holds it; as with `holder`, not to be asked where this one does."""
+        if (holder := self.holder()) is not None:
+            raise self._refusal(holder)
 
     def holder(self) -> str | None:
         """The other process that holds it, as `process 12 on host`; None where none does.

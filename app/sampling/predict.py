@@ -21,7 +21,7 @@ from app.config.entry import say_error
 from app.config.keys import one_line
 from app.devices import choose, how_many
 from app.errors import UserError
-from app.launched import by_launcher, refuse_other_number
+from app.launched import refuse_other_number
 from app.sampling.batch_size import Sizes
 from app.sampling.designs import Design, batches, share
 from app.sampling.interrupt import Interrupted
@@ -101,8 +101,6 @@ def trainer_of(request: Request) -> Trainer:
     except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"devices={request.devices}: Lightning refuses: {one_line(error)}") from None
     refuse_other_number(trainer, keys="devices x num_nodes", cure=_CURE)
-    if request.num_nodes > 1 and not by_launcher():
-        raise UserError(f"num_nodes={request.num_nodes}: start it by torchrun or SLURM on each of them: {_CURE}")
     trainer._signal_connector.register_signal_handlers = lambda: None  # they know nothing of the account
     return trainer
 

@@ -16,8 +16,9 @@ class StopOnSignal(Callback):
     On several ranks all stop at the same step, when any of them got a signal. Schedulers repeat theirs and send them to
     every process: only a second Ctrl-C, a person's, gives the step up.
 
-    With training ends its hold on signals, save after SIGUSR1: the job is requeued last of all, which the SIGTERM that
-    follows is not to prevent. Then `restore` ends it.
+    With training ends its hold on signals, save after a scheduler's: the run still has to report and, after SIGUSR1, to
+    be queued again, which neither the SIGTERM that follows is to prevent, nor that of a launcher, which ends the ranks
+    that are left when one has ended. Then `restore` ends it.
     """
 
     def __init__(self):
@@ -69,7 +70,7 @@ class StopOnSignal(Callback):
         self._end()
 
     def _end(self) -> None:
-        if self.received != signal.SIGUSR1:
+        if self.received in (None, signal.SIGINT):
             self.restore()
 
     def restore(self) -> None:

@@ -17,6 +17,8 @@ from app.config.keys import lookup
 from app.config.validate import parse
 from app.environment import EnvironmentSettings
 from app.errors import UserError
+from app.files.lock import Lock
+from app.launched import after_the_first
 from app.losses.settings import LossSettings
 from app.model.codesign import CodesignModel
 from app.model.edge_embed import EdgeEmbedSettings
@@ -30,7 +32,7 @@ from app.training.console import say
 from app.training.fit import accelerator_of, fit
 from app.training.interrupt import StopOnSignal
 from app.training.kernel_environment import dtype_of
-from app.training.meanwhile import Seen, look
+from app.training.meanwhile import Seen, look, refuse_written_since
 from app.training.module import CodesignModule
 from app.training.optimizer import group_names
 from app.training.recipe import Recipe, parse_recipe
@@ -79,21 +81,25 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
         if rank_zero_only.rank == 0:
-            _finish(plan.folder, plan.resume, plan.recipe)
+            _finish(plan)
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0
     stop = StopOnSignal()
     try:
-        trainer = fit(module, plan.folder, plan.seen, settings, stop, plan.resume)
-        return conclude(plan, trainer.global_step, stop.received)
+        with after_the_first():
+            trainer = fit(module, plan.folder, plan.seen, settings, stop, plan.resume)
+            return conclude(plan, trainer.global_step, stop.received)
     finally:
         stop.restore()
 
 
-def _finish(folder: RunFolder, ended: Opened, recipe: Recipe) -> None:
-    """What a run killed between its last checkpoint and its end left undone."""
-    folder.remove_leftovers()
-    report_ended(folder, ended.step, ended.epochs_done, ended.state.get("callbacks", {}), recipe.callbacks)
+def _finish(plan: Plan) -> None:
+    """What a run killed between its last checkpoint and its end left undone, unless another process goes on with it."""
+    folder, ended = plan.folder, plan.resume
+    with Lock(folder.path).held():
+        refuse_written_since(folder, plan.seen)
+        folder.remove_leftovers()
+        report_ended(folder, ended.step, ended.epochs_done, ended.state.get("callbacks", {}), plan.recipe.callbacks)
 
 
 def plan_of(arguments: Sequence[str]) -> Plan:

@@ -22,6 +22,7 @@ import yaml
 
 from app.config.diff import differences
 from app.errors import UserError
+from app.files.lock import Lock
 from app.files.whole import refuse_unwritable, sync_folder, told_of, write_whole
 
 _STEP = re.compile(r"step-(\d+)\.ckpt")
@@ -50,6 +51,10 @@ class RunFolder:
     @property
     def curves(self) -> Path:
         return self.path / "curves.png"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def summary(self) -> Path:
@@ -106,6 +111,7 @@ class RunFolder:
         if recipe is not None and self.recipe.exists() and not any(self.checkpoints.glob("*.ckpt")):
             self._refuse_other_recipe(recipe)
         elif self.holds_run():
+            Lock(self.path).refuse_held()  # rather than advise to remove it
             go_on = f"go on with it by {self.resume_hint()}, or " if self.last.is_file() else "remove it or "
             raise UserError(f"out={self.path}: holds another run: {go_on}choose another out=")
         self.refuse_unwritable()

@@ -115,11 +115,15 @@ def report_ended(
     callbacks: what that checkpoint, of that step, keeps of the run's callbacks.
     """
     state = callbacks.get(RunReport.state_key, {})
-    if "dropped_examples" in state and _told_step(folder) != step:
+    if "dropped_examples" not in state:  # of another program
+        return
+    if _told_step(folder) != step:
         counts = Counts()
         restore(counts, state["counts"])
+        counts.update()  # torchmetrics warns of one that had none
         told = counts.compute() | {"dropped_examples": int(state["dropped_examples"])}
         _summarise(folder, step, epochs, told, float(state["seconds"]))
+    if not _is_drawn(folder, wanted):
         _draw(folder, wanted)
 
 
@@ -133,6 +137,13 @@ def _summarise(folder: RunFolder, step: int, epochs: int, counts: dict[str, int]
     told |= {"last_checkpoint": str(kept[-1].relative_to(folder.path)) if kept else None}
     text = json.dumps(told | {"seconds": round(seconds, 3)}, indent=2, allow_nan=False) + "\n"
     write_whole(folder.summary, lambda file: file.write(text.encode()))
+
+
+def _is_drawn(folder: RunFolder, wanted: CallbacksSettings) -> bool:
+    """Whether the pictures are there that are wanted, and of the last summary: they are drawn after it."""
+    pictures = [folder.curves] * wanted.curves + [folder.report] * wanted.report
+    summary = folder.summary.stat().st_mtime_ns
+    return all(picture.exists() and picture.stat().st_mtime_ns >= summary for picture in pictures)
 
 
 def _draw(folder: RunFolder, wanted: CallbacksSettings) -> None:

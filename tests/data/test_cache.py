@@ -8,6 +8,8 @@ import safetensors.torch
 import torch
 
 from app.data import cache
+from app.data.cluster_cache import clusters_of_sequences
+from app.data.likeness import Likeness
 from app.data.structures import StructureDataset
 from app.data.structures_settings import StructuresSettings
 from tests.damage import damaged
@@ -45,16 +47,29 @@ def test_every_damage_is_noticed_and_mended(tmp_path):
     (path,) = (tmp_path / "cache").rglob("*.safetensors")
     whole = path.read_bytes()
     tried = 0
-    for what, content in damaged(whole, regions(whole), Random(0), 15):
+    for what, content in damaged(whole, regions(whole), Random(0), 20):
         path.write_bytes(content)
         with pytest.raises(cache.CacheMiss, match=path.name):
             pytest.fail(f"{what}: {cache.load(path)[1]}")
-        if tried % 15 == 0:
+        if tried % 20 == 0:
             item = dataset[0]
             assert all(torch.equal(value, item[name]) for name, value in right.items() if name != "name"), what
             assert torch.equal(cache.load(path)[0]["0.trans_1"], right["trans_1"]), "made anew"
         tried += 1
-    assert tried > 150
+    assert tried > 200
+
+
+def test_every_damage_to_an_index_and_to_clusters_is_noticed(tmp_path):
+    write(tmp_path / "files" / "one.pdb", 50)
+    StructureDataset(StructuresSettings(path=tmp_path / "files", cache_dir=tmp_path / "cache", workers=1))
+    clusters_of_sequences(["ACDEF" * 10, "GHIKL" * 10], Likeness(), tmp_path / "cache")
+    for kind in ("index", "clusters"):
+        (path,) = (tmp_path / "cache").rglob(f"*.{kind}")
+        whole = path.read_bytes()
+        for what, content in damaged(whole, regions(whole), Random(0), 20):
+            path.write_bytes(content)
+            with pytest.raises(cache.CacheMiss, match=path.name):
+                pytest.fail(f"{what}: {cache.load(path)[1]}")
 
 
 def test_a_seal_that_does_not_fit_its_file_is_no_seal(tmp_path):

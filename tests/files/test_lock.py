@@ -36,13 +36,16 @@ def held(tmp_path):
     process.kill()
 
 
-def test_a_second_run_is_refused_before_it_touches_anything(tmp_path, held):
-    left = tmp_path / "out" / "checkpoints" / ".last.ckpt.1.tmp"
-    left.parent.mkdir()
-    left.touch()
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_second_run_is_refused_before_it_touches_anything(tmp_path, held, has_begun):
+    """Not told to remove the folder, as where nobody is at work there."""
+    there = {"checkpoints/.last.ckpt.1.tmp", *(["recipe.yaml"] if has_begun else [])}
+    (tmp_path / "out" / "checkpoints").mkdir()
+    for name in there:
+        (tmp_path / "out" / name).touch()
     with pytest.raises(UserError, match=rf"process {held.pid} on .* is training into it: wait for its end or stop it"):
         train(arguments(tmp_path, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
-    assert files(tmp_path / "out") == {".lock", "checkpoints/.last.ckpt.1.tmp"}
+    assert files(tmp_path / "out") == {".lock", *there}
 
 
 def test_a_killed_ones_lock_is_gone_whatever_it_left_running(tmp_path, held):

@@ -1,6 +1,8 @@
 """`resume=auto`: one command that begins a run, goes on with it, and takes the newest checkpoint that verifies."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -180,6 +182,43 @@ def test_it_takes_no_folder_that_is_another_s(tmp_path, made):
     (tmp_path / "out" / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match="holds another run"):
         train([*made, f"out={tmp_path / 'out'}"])
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from app.files.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+lock.take()
+print("held", flush=True)
+input()
+lock.release()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no record locks")
+def test_an_ended_run_with_which_another_process_goes_on_is_left_alone(tmp_path, made, monkeypatch):
+    command, out = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out"
+    train(command)
+    (out / "checkpoints" / ".last.ckpt.1.tmp").touch()  # half-written by the other
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], env=runs.one_thread(), **pipes) as other:
+        assert other.stdout.readline()
+        before = content(out)
+        with pytest.raises(UserError, match=rf"process {other.pid} on .* is training into it"):
+            train(command)
+        assert content(out) == before
+        other.communicate(b"\n")
+
+    def announce(*_):
+        (out / "checkpoints" / "step-000009.ckpt").touch()
+
+    monkeypatch.setattr("app.training.run.announce", announce)
+    before = content(out)
+    with pytest.raises(UserError, match="another process trained here meanwhile"):
+        train(command)
+    assert before.items() < content(out).items()
 
 
 @pytest.mark.slow

@@ -34,6 +34,13 @@ def test_it_is_refused(tmp_path, monkeypatch, environment, typed, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_other_nodes_that_nobody_starts_are_not_waited_for(tmp_path):
+    typed = ("trainer.strategy=ddp", "trainer.num_nodes=2", f"out={tmp_path / 'out'}")
+    with pytest.raises(UserError, match="num_nodes=2: start it by torchrun or SLURM on each of them"):
+        train(arguments(tmp_path, *typed))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_lightning_will_not_have_of_slurm_is_told(tmp_path, monkeypatch):
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)

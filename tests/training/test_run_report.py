@@ -240,6 +240,24 @@ def test_a_run_killed_right_after_its_last_checkpoint_is_told_of_in_full(whole, 
     assert told["residues_seen"] == pytest.approx(seen, rel=1e-6)
 
 
+@pytest.mark.slow
+def test_a_run_killed_while_it_draws_has_its_curves_all_the_same(whole, tmp_path, monkeypatch):
+    made = [text for text in arguments(whole, "trainer.max_steps=4", "resume=auto") if text != "callbacks.curves=false"]
+    command, curves = [*made, f"out={tmp_path / 'out'}"], tmp_path / "out" / "curves.png"
+
+    def killed(*_):
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(RunReport, "_draw", killed)
+        train(command)
+    assert summary(tmp_path / "out")["steps"] == 4 and not curves.exists()
+    assert train(command) == 0
+    drawn = curves.stat().st_mtime_ns
+    assert train(command) == 0
+    assert curves.stat().st_mtime_ns == drawn
+
+
 def test_what_is_not_finite_is_never_the_best(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,train_loss\n1,nan\n2,3.0\n3,inf\n4,nan\n")
     assert best(tmp_path / "metrics.csv") == {"metric": "train_loss", "value": 3.0, "step": 2}

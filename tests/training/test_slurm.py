@@ -99,16 +99,19 @@ def test_schedulers_repeat_themselves(tmp_path, monkeypatch):
     assert runs.checkpoint(tmp_path / "out")["global_step"] == 3
 
 
-def test_sigterm_while_the_run_reports_does_not_prevent_the_requeue(tmp_path, monkeypatch, queue):
+@pytest.mark.parametrize(("number", "queued"), [(signal.SIGUSR1, ["requeue 4711"]), (signal.SIGTERM, [])])
+def test_sigterm_while_the_run_reports_cuts_nothing_short(tmp_path, monkeypatch, queue, number, queued, capsys):
+    """As SLURM sends it after SIGUSR1, and torchrun to the ranks that are left when one has ended."""
     in_job(monkeypatch)
     hit = []
     before = signal.signal(signal.SIGTERM, lambda *_: hit.append("would have ended the run"))
     monkeypatch.setattr("app.training.run_report._draw", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         with monkeypatch.context() as patch:
-            runs.crash_at(2, patch, lambda: os.kill(os.getpid(), signal.SIGUSR1))
-            assert train(arguments(tmp_path, f"out={tmp_path / 'out'}")) == 128 + signal.SIGUSR1
-        assert queue.read_text().splitlines() == ["requeue 4711"] and not hit
+            runs.crash_at(2, patch, lambda: os.kill(os.getpid(), number))
+            assert train(arguments(tmp_path, f"out={tmp_path / 'out'}")) == 128 + number
+        assert queue.read_text().splitlines() == queued and not hit
+        assert "interrupted at step 3; go on by" in capsys.readouterr().out
         os.kill(os.getpid(), signal.SIGTERM)
         assert hit, "what signals do is as it was before the run"
     finally:
