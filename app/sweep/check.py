@@ -10,9 +10,10 @@ from app.model.codesign import CodesignModel
 from app.sweep.jobs import Job
 from app.training.checkpoint import Opened
 from app.training.estimate import needs_of
+from app.training.plan import plan_of
 from app.training.recipe import OF_THE_MACHINE, Recipe, TrainerSettings
 from app.training.resume import changes
-from app.training.run import plan_of, refuse_idle
+from app.training.run import refuse_idle
 from app.training.run_end import UNLIMITED, is_reached
 
 MAY_CHANGE = (

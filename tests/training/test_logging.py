@@ -9,13 +9,14 @@ from rich.console import Console
 
 from app.errors import UserError
 from app.training import fit, progress, run
+from app.training.plan import plan_of
 from app.training.run import train
 from tests.training.runs import arguments, rows
 
 
 def test_without_a_limit_it_says_so(tmp_path, capsys):
-    plan = run.plan_of(arguments(tmp_path, f"out={tmp_path / 'out'}"))
-    run.announce(plan, *run.build_module(plan))
+    planned = plan_of(arguments(tmp_path, f"out={tmp_path / 'out'}"))
+    run.announce(planned, *run.build_module(planned))
     assert "until stopped: neither trainer.max_steps nor trainer.max_epochs is given" in capsys.readouterr().out
 
 
