@@ -10,7 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from app.errors import UserError
+from app.errors import OfOneProcess, UserError
 
 _LAUNCHERS: dict[str, type[ClusterEnvironment]] = {"torchrun": TorchElasticEnvironment, "SLURM": SLURMEnvironment}
 
@@ -45,20 +45,21 @@ def after_the_first(seconds: float = 30) -> Iterator[None]:
     ended; after so many seconds in any case.
 
     They all end for the same reason, with an error or by a signal, and the first has more to write. Lightning kills it
-    when it finds that another ended with another status than 0. Errors that are none of the user's are not held up: of
-    those the others know nothing, and wait for this process.
+    when it finds that another ended with another status than 0. What only one process met is not held up, nor are
+    errors that are none of the user's: of those the others know nothing, and wait for it.
     """
+    first = None if rank_zero_only.rank == 0 or by_launcher() else os.getppid()
     try:
         yield
-    except UserError:
-        _wait_for_the_first(seconds)
+    except OfOneProcess:
         raise
-    _wait_for_the_first(seconds)
+    except UserError:
+        _wait_for(first, seconds)
+        raise
+    _wait_for(first, seconds)
 
 
-def _wait_for_the_first(seconds: float) -> None:
-    if rank_zero_only.rank == 0 or by_launcher():
-        return
-    first, until = os.getppid(), time.monotonic() + seconds
-    while os.getppid() == first and time.monotonic() < until:
+def _wait_for(parent: int | None, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while parent is not None and os.getppid() == parent and time.monotonic() < until:
         time.sleep(0.05)

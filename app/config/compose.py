@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,12 @@ def _composed(root: str, overrides: tuple[str, ...], recipes: Path, _files: froz
 
 def _state(recipes: Path) -> frozenset[tuple[Path, int, int]]:
     """What tells whether files of the recipes have changed."""
-    files = ((file, file.stat()) for file in recipes.rglob("*.yaml"))
-    return frozenset((file, found.st_mtime_ns, found.st_size) for file, found in files)
+    state = set()
+    for file in recipes.rglob("*.yaml"):
+        with suppress(OSError):  # an editor's dangling link, a file renamed just now: Hydra says what it lacks
+            found = file.stat()
+            state.add((file, found.st_mtime_ns, found.st_size))
+    return frozenset(state)
 
 
 def _contents(composed: DictConfig) -> dict:

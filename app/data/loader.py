@@ -22,7 +22,7 @@ from app.data.batching import LengthBatchSampler
 from app.data.examples import Dropped, Examples, ProteinDataset, Read
 from app.data.loader_settings import LoaderSettings
 from app.data.steps import EACH_BATCH, StepSettings
-from app.errors import UserError
+from app.errors import OfOneProcess, UserError
 from app.types import ProteinBatch, Share
 
 log = logging.getLogger(__name__)
@@ -87,15 +87,15 @@ class ResumableLoader:
             except StopIteration:
                 return
             except UserError as error:  # from a worker it comes with that one's traceback
-                raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
+                raise OfOneProcess(str(error).strip().rpartition("UserError: ")[2]) from None
             self.waited += time.perf_counter() - began
             self.dropped.note(read.dropped)
             read.batch.share = self.shares.popleft()
             yield read.batch
 
     def close(self) -> None:
-        """End the workers, now: the traceback of an error would keep them. One that waits for what a killed one held
-        does not end by itself."""
+        """End the workers, which the traceback of an error would keep. One that waits for what a killed one held does
+        not end by itself: torch waits ten seconds for it."""
         reading, self._loader = getattr(self._loader, "_iterator", None), ()
         if reading is not None:
             reading._shutdown_workers()

@@ -101,8 +101,9 @@ def _of_manifest(folder: Path, manifest: dict[str, Any]) -> Iterator[Found]:
 def structures_in(folder: Path, say: Callable[[str], None], option: str = "") -> list[str]:
     """The structure files of a folder, as paths in it. say: takes a line for each folder in it that cannot be listed.
 
-    option: that named the folder, for these lines.
+    option: that named the folder, for these lines. Raises UserError where the folder itself may not be listed.
     """
+    refuse_unlisted(folder, f"{option} " if option else "")
     found = find_files(folder)
     for name, reason in found.unreadable:
         say(f"{option}{': ' if option else ''}passed over: {name}: {reason}")

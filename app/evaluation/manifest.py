@@ -6,6 +6,7 @@ from typing import Any
 
 from app.errors import UserError
 from app.files.json_object import json_object
+from app.files.seal import is_sealed, is_whole
 
 MANIFEST = "manifest.json"
 
@@ -41,4 +42,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file() or path.stat().st_size > LARGEST:
         return None
     found = json_object(path)
-    return found if found is not None and isinstance(found.get("designs"), list) else None
+    if found is None or not isinstance(found.get("designs"), list):
+        return None
+    head = {key: value for key, value in found.items() if key != "designs"}
+    return found if is_whole(head) or not is_sealed(head) else None

@@ -7,6 +7,7 @@ from typing import Any
 from app.config.keys import one_line
 from app.errors import UserError
 from app.files.lock import Lock
+from app.files.seal import is_whole, sealed
 from app.files.whole import refuse_unwritable, told_of
 from app.ops.account import kernels
 from app.sampling import manifest
@@ -17,10 +18,12 @@ from app.sampling.journal import DONE, Journals
 from app.sampling.outputs import EVERYTHING, STEPS, STRUCTURES, TRAJECTORIES, places
 from app.sampling.request import Request
 from app.sampling.results import NOT_RUN, not_run
-from app.sampling.seal import is_whole, sealed
 from app.structure.write import write_fasta
 
 SEQUENCES = "sequences.fasta"
+
+KEPT = "kept"
+"""In the record of a design that is made again for more files: those that it has, with their hashes."""
 
 SAVING = 0.02
 """Share of the time that goes into saving, at most: a manifest of many designs takes long, and is saved rarely."""
@@ -45,7 +48,6 @@ class Account:
         self.journals = Journals(self.folder)
         self.compiled = self.cuda_graph = False  # whether they have served so far
         self._makers: dict[str, int] = {}  # rank, by the design that it is to make
-        self._kept: dict[str, dict[str, str]] = {}  # files of designs that are made again for the sake of others
         self._designs = designs
         self._lock = Lock(self.folder, doing="designing")
         self._found: dict[str, Any] | None = None  # the manifest of an earlier process
@@ -75,12 +77,14 @@ class Account:
         if self._found is None:
             return
         told = [*self._found["designs"], *self.journals.new()]
-        earlier = {record["id"]: record for record in told if is_whole(record)}
+        earlier: dict[str, Record] = {}
+        for record in filter(is_whole, told):
+            earlier[record["id"]] = _with_files_of(earlier.get(record["id"]), record)
         self.todo = []
         for design in track(list(self._designs)):
-            if (record := earlier.get(design.id)) and (stands := self._standing(record)):
-                self.records[design.id] = stands
-            else:
+            if design.id in earlier:
+                self.records[design.id] = self._settled(earlier[design.id])
+            if self.records[design.id]["status"] != "done":
                 self.todo.append(design)
         self._keep_machine(self._found)
 
@@ -96,7 +100,8 @@ class Account:
 
     def update(self) -> None:
         """Take in what the journals say, and save if it is time."""
-        news = [self._with_kept(record) for record in self.journals.new() if record["id"] in self.records]
+        records = self.records
+        news = [_with_files_of(records[one["id"]], one) for one in self.journals.new() if one["id"] in records]
         self.records |= {record["id"]: record for record in news}
         self.tell(news)
         if time.monotonic() >= self._due:
@@ -143,24 +148,21 @@ class Account:
         self.save()
         self.journals.remove_ended()
 
-    def _standing(self, record: Record) -> Record | None:
-        """The record of a design that is done, with all files that are asked for now, else None. Of others that it has,
-        those that are no longer as they were are left out."""
-        blank, files = self.records[record["id"]], record["files"]
+    def _settled(self, record: Record) -> Record:
+        """What an earlier run's record of a design comes to: itself, where the design is done with all files that are
+        asked for now; else one of which nothing is known but files that it has besides, as `kept`. Files that are no
+        longer as they were are left out."""
+        blank, files = self.records[record["id"]], _files_of(record)
         same = all(record.get(key) == blank[key] for key in ("length", "chains", "task", "seed"))
-        if not same or not blank.keys() <= record.keys() or record["status"] != "done":
-            return None
+        if not same or not blank.keys() <= record.keys():
+            return blank
         possible = places(self.request.model_copy(update=EVERYTHING), record["id"])
         whole = {name: files[name] for name in possible.values() if name in files and self._is_whole(name, files[name])}
         wanted = set(places(self.request, record["id"]).values())
-        if not wanted <= whole.keys():
-            self._kept[record["id"]] = {name: digest for name, digest in whole.items() if name not in wanted}
-            return None
-        return sealed(record | {"files": whole})
-
-    def _with_kept(self, record: Record) -> Record:
-        kept = self._kept.get(record["id"])
-        return sealed(record | {"files": kept | record["files"]}) if kept and is_whole(record) else record
+        if record.get("status") == "done" and wanted <= whole.keys():
+            return sealed(record | {"files": whole})
+        kept = {name: digest for name, digest in whole.items() if name not in wanted}
+        return sealed(blank | {KEPT: kept}) if kept else blank
 
     def _is_whole(self, name: str, sha256: str) -> bool:
         try:
@@ -183,6 +185,21 @@ class Account:
             for folder in (self.folder, *(self.folder / name for name in (STRUCTURES, TRAJECTORIES, STEPS))):
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
+
+
+def _with_files_of(before: Record | None, record: Record) -> Record:
+    """A record that takes another's place, with the files that one had besides; its own, where the design is done."""
+    has = _files_of(record)
+    besides = {name: digest for name, digest in _files_of(before or {}).items() if name not in has}
+    if not besides or not is_whole(record):
+        return record
+    return sealed(record | ({"files": besides | has} if record.get("status") == "done" else {KEPT: besides}))
+
+
+def _files_of(record: Record) -> dict[str, Any]:
+    """With what it says of their hashes, those that were kept included. A record may say anything."""
+    said = [record.get(key) for key in (KEPT, "files")]
+    return {name: digest for files in said if isinstance(files, dict) for name, digest in files.items()}
 
 
 def reason(error: BaseException | None) -> str:

@@ -1,5 +1,6 @@
 """What tasks other than from noise start from: chains of structure files, and sequences of FASTA files."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -115,21 +116,22 @@ def read_given(
 def files_of(path: Path) -> list[Path]:
     """The file, or all files of the folder and its subfolders, hidden ones left out; and what should hold some and does
     not, for whoever reads them to say so. Raises UserError."""
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"input={path}: no such file or folder; give a structure or FASTA file, or a folder of them")
     refuse_unlisted(path, "input=")
     return sorted(
         file
         for file in path.rglob("*")
-        if (file.is_file() or _leads_nowhere(file))
+        if (os.path.isfile(file) or _leads_nowhere(file))
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
 
 
 def _leads_nowhere(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not may_be_listed(path))
+    # not by the methods of Path, which raise where a folder may not be entered
+    return not os.path.exists(path) or (os.path.isdir(path) and not may_be_listed(path))
 
 
 def _read(file: Path, request: Request) -> list[Given | Skipped]:

@@ -9,9 +9,9 @@ from typing import Any
 from app.config.diff import differences
 from app.errors import UserError
 from app.files.listed import refuse_unlisted
+from app.files.seal import is_whole, sealed
 from app.files.whole import write_whole
 from app.sampling.journal import PATTERN
-from app.sampling.seal import is_whole, sealed
 
 FORMAT = 3
 """Number of the manifest's layout; raised when it changes."""

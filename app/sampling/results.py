@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.files.seal import sealed
 from app.files.whole import told_of
 from app.sampling.designs import Design
 from app.sampling.findings import findings
@@ -9,7 +10,6 @@ from app.sampling.journal import Journal
 from app.sampling.manifest import sha256_of
 from app.sampling.outputs import outputs
 from app.sampling.request import Request
-from app.sampling.seal import sealed
 from app.sampling.settings import SamplerSettings
 from app.sampling.trajectory import Trajectory
 

@@ -55,7 +55,7 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
         report.append(f"language model {language['name']}, frozen, sha256 {language['sha256'][:16]}")
     announce(plan, module, report)
     if plan.resume and is_reached(plan.recipe.trainer, plan.resume.step, plan.resume.epochs_done):
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0 and plan.resume.path.resolve().parent == plan.folder.checkpoints.resolve():
             _finish(plan)
         say(f"the run ended at step {plan.resume.step}: raise trainer.max_steps or trainer.max_epochs to go on")
         return 0

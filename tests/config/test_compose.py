@@ -217,6 +217,20 @@ def test_a_broken_recipe_is_one_line(recipes):
         compose("train", [], recipes / "absent")
 
 
+def test_files_that_are_gone_before_they_are_looked_at_are_let_be(recipes):
+    """An editor marks a file that it has open by a link to nothing."""
+    before = compose("train", ["out=x"], recipes)
+    (recipes / ".#train.yaml").symlink_to("me@here.1")
+    assert compose("train", ["out=x"], recipes) == before
+
+
+def test_what_has_changed_is_read_again(recipes):
+    compose("train", ["out=x"], recipes)
+    file = recipes / "train.yaml"
+    file.write_text(file.read_text() + "\nadded: 3\n")
+    assert compose("train", ["out=x"], recipes)["added"] == 3
+
+
 def test_nothing_is_written(recipes, tmp_path, monkeypatch):
     work = tmp_path / "work"
     work.mkdir()

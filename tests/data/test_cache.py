@@ -65,11 +65,13 @@ def test_every_damage_to_an_index_and_to_clusters_is_noticed(tmp_path):
     clusters_of_sequences(["ACDEF" * 10, "GHIKL" * 10], Likeness(), tmp_path / "cache")
     for kind in ("index", "clusters"):
         (path,) = (tmp_path / "cache").rglob(f"*.{kind}")
-        whole = path.read_bytes()
+        whole, tried = path.read_bytes(), 0
         for what, content in damaged(whole, regions(whole), Random(0), 20):
+            tried += 1
             path.write_bytes(content)
             with pytest.raises(cache.CacheMiss, match=path.name):
                 pytest.fail(f"{what}: {cache.load(path)[1]}")
+        assert tried > 200
 
 
 def test_a_seal_that_does_not_fit_its_file_is_no_seal(tmp_path):

@@ -6,9 +6,11 @@ import pytest
 
 from app.errors import UserError
 from app.evaluation.manifest import COPY, MANIFEST, manifest_of
+from app.files.seal import sealed
 
 WHOLE = {"seed": 1, "designs": [{"id": "a"}]}
-DAMAGED = ["", "[]", "{}", '{"designs": 3}', "[" * 100_000, json.dumps(WHOLE)[:-3]]
+ALTERED = sealed({"seed": 1}) | {"seed": 7, "designs": []}
+DAMAGED = ["", "[]", "{}", '{"designs": 3}', "[" * 100_000, json.dumps(WHOLE)[:-3], json.dumps(ALTERED)]
 
 
 @pytest.mark.parametrize("text", DAMAGED)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.errors import UserError
-from app.sampling.seal import sealed
+from app.files.seal import sealed
 from tests.training.runs import files
 
 

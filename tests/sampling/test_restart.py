@@ -1,14 +1,17 @@
 """The same command again in the same folder: what is there is verified, and what is missing is made."""
 
+import contextlib
 import json
+import os
+import signal
 from hashlib import sha256
 
 import pytest
 
+from app.files.seal import sealed
 from app.sampling.journal import Journal
 from app.sampling.manifest import write
 from app.sampling.results import NOT_RUN
-from app.sampling.seal import sealed
 from tests.sampling.runs import Counting, contents
 from tests.training.runs import files
 
@@ -85,6 +88,22 @@ def test_more_files_of_the_same_designs_can_be_asked_for(again, tmp_path):
     model, again_more = again(step_records=True)  # for which all are made again
     assert model.calls > 0 and [len(design["files"]) for design in again_more["designs"]] == [4, 5, 5, 5]
     assert again(step_records=True, trajectories=True)[1]["designs"][1] == again_more["designs"][1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_files_that_a_design_has_are_known_whatever_happens_while_it_gets_more(again, tmp_path, number):
+    again(formats=["pdb"])
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(BaseException):
+            again(Counting(8, lambda: os.kill(os.getpid(), number)), formats=["mmcif"])
+        os._exit(0)
+    os.waitpid(child, 0)
+    _, more = again(formats=["mmcif"])
+    both = [{f"structures/{one}.{kind}" for kind in ("pdb", "cif")} for one in IDS]
+    assert [set(design["files"]) for design in more["designs"]] == both
+    assert not any("kept" in design for design in more["designs"])
+    model, _ = again(formats=["pdb"])
+    assert model.calls == 0
 
 
 def rewrite(folder, said):

@@ -124,7 +124,7 @@ def test_nan_never_reaches_the_model(tmp_path, monkeypatch, capsys, workers):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torch hears of it later")
 @pytest.mark.parametrize("heard", ["at once", "when its batch is waited for"])
-def test_a_killed_data_worker_is_one_error_and_costs_no_more_than_its_steps(tmp_path, monkeypatch, heard):
+def test_a_killed_data_worker_is_one_error_and_costs_no_more_than_its_steps(tmp_path, monkeypatch, request, heard):
     settings = ("trainer.max_steps=12", "trainer.checkpoint_every=2", "trainer.log_every=1", "resume=auto")
     made = arguments(tmp_path, *settings, "data.loader.num_workers=2")
 
@@ -133,12 +133,12 @@ def test_a_killed_data_worker_is_one_error_and_costs_no_more_than_its_steps(tmp_
         time.sleep(30 if heard == "at once" else 0)
 
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGCHLD, before))
     with monkeypatch.context() as patch:
         patch.setattr(signal_handling, "_SIGCHLD_handler_set", heard != "at once")  # torch sets its own if it is not
         runs.crash_at(3, patch, kill)
         with pytest.raises(UserError, match=r"a data worker died.*num_workers=0.*resume=auto") as told:
             train([*made, f"out={tmp_path / 'out'}"])
-    signal.signal(signal.SIGCHLD, before)
     assert not multiprocessing.active_children()
     assert (tmp_path / "out" / "train.log").read_text().endswith(f"error: {told.value}\n")
     assert train([*made, f"out={tmp_path / 'out'}"]) == 0

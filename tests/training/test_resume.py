@@ -142,6 +142,11 @@ def test_a_run_that_has_ended_says_so(finished, capsys):
     assert finished.stat().st_mtime_ns == before
 
 
+def test_nothing_is_made_elsewhere_of_a_run_that_has_ended(finished, tmp_path):
+    assert train([f"resume={finished}", f"out={tmp_path / 'elsewhere'}"]) == 0
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_checkpoint_without_an_optimizer_is_for_a_warm_start(finished, tmp_path):
     saved = torch.load(finished, weights_only=True)
     torch.save(saved | {"optimizer_states": []}, tmp_path / "a.ckpt")

@@ -12,6 +12,11 @@ def sealed(said: dict[str, Any]) -> dict[str, Any]:
     return said | {_KEY: _digest(said)}
 
 
+def is_sealed(said: dict[str, Any]) -> bool:
+    """Whether it says what it was, as manifests do from their third format on."""
+    return _KEY in said
+
+
 def is_whole(said: Any) -> bool:
     """Whether it is as it was sealed."""
     return isinstance(said, dict) and said.get(_KEY) == _digest(said)
