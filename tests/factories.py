@@ -4,6 +4,7 @@ Every function draws from generators of its own, so equal arguments give equal r
 """
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from app.chem.residues import MASK_TOKEN, NUM_AATYPES, NUM_TOKENS
 from app.geometry.rotations import from_gaussian_quaternions
 from app.model.codesign import CodesignModel
+from app.training.checkpoint_io import WholeFiles
 from app.training.module import CodesignModule
 from app.training.recipe import parse_recipe
 from app.types import NoisyBatch, Prediction, ProteinBatch
@@ -152,6 +154,14 @@ def tiny_module(seed: int = 0, scale: float = 0.1, **sections: dict) -> Codesign
     """The module of `tiny_recipe` in eval mode, every parameter perturbed."""
     torch.manual_seed(seed)
     return perturb(CodesignModule(tiny_recipe(**sections)), seed, scale).eval()
+
+
+def saved(module: CodesignModule, path: Path) -> Path:
+    """A checkpoint of a module, in our own format, as after two steps."""
+    state = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
+    module.on_save_checkpoint(state)
+    WholeFiles().save_checkpoint(state, path)
+    return path
 
 
 def tiny_model(seed: int = 0, scale: float = 0.1, **model: dict) -> CodesignModel:

@@ -19,8 +19,7 @@ from app.errors import UserError
 from app.legacy import multiflow
 from app.ops import select
 from app.structure.read import read_structure
-from app.training.checkpoint_io import WholeFiles
-from tests.factories import tiny_module
+from tests.factories import saved, tiny_module
 from tests.sampling.made_inputs import write_structure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,12 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
     """Our own format, with settings of the sampler that are not the defaults."""
-    module = tiny_module(sampler={"token_noise": 7.0})
-    saved = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
-    module.on_save_checkpoint(saved)
-    path = tmp_path_factory.mktemp("run") / "last.ckpt"
-    WholeFiles().save_checkpoint(saved, path)
-    return path
+    return saved(tiny_module(sampler={"token_noise": 7.0}), tmp_path_factory.mktemp("run") / "last.ckpt")
 
 
 @pytest.fixture

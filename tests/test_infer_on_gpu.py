@@ -9,8 +9,7 @@ import pytest
 import infer
 from app.devices import NVIDIA
 from app.structure.read import read_structure
-from app.training.checkpoint_io import WholeFiles
-from tests.factories import tiny_module
+from tests.factories import saved, tiny_module
 from tests.sampling.made_inputs import write_structure
 
 pytestmark = pytest.mark.gpu
@@ -27,12 +26,7 @@ TASKS = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    module = tiny_module()
-    saved = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
-    module.on_save_checkpoint(saved)
-    path = tmp_path_factory.mktemp("run") / "last.ckpt"
-    WholeFiles().save_checkpoint(saved, path)
-    return path
+    return saved(tiny_module(), tmp_path_factory.mktemp("run") / "last.ckpt")
 
 
 @pytest.fixture

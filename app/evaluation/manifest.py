@@ -6,12 +6,8 @@ from typing import Any
 
 from app.errors import UserError
 from app.files.json_object import json_object
+from app.files.manifest import COPY, MANIFEST, is_emptied
 from app.files.seal import is_sealed, is_whole
-
-MANIFEST = "manifest.json"
-
-COPY = ".manifest.json"
-"""Of the manifest, which serves where that is damaged or gone."""
 
 LARGEST = 2**30
 """Bytes; what claims to be larger is not read."""
@@ -27,8 +23,7 @@ def manifest_of(folder: Path, say: Callable[[str], None] = lambda line: None) ->
     there = path.exists()
     if there and (found := _read(path)) is not None:
         return found
-    emptied = all(entry.name.startswith(".") for entry in folder.iterdir())
-    if not emptied and (found := _read(folder / COPY)) is not None:
+    if not is_emptied(folder) and (found := _read(folder / COPY)) is not None:
         say(f"{MANIFEST}: {'damaged' if there else 'not there'}; its copy, {COPY}, serves")
         return found
     if there:

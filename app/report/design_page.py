@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.files.manifest import MANIFEST
 from app.report import distributions, steps
-from app.report.designs import MANIFEST, Folder, read_folder
+from app.report.designs import Folder, read_folder
 from app.report.distributions import DRAWN_TOGETHER
 from app.report.explorer import explorer
 from app.report.page import Figure, Page, Table

@@ -24,8 +24,9 @@ from app.evaluation.found import (
     is_altered,
     structure_of,
 )
-from app.evaluation.manifest import MANIFEST, manifest_of
+from app.evaluation.manifest import manifest_of
 from app.files.json_object import json_object
+from app.files.manifest import MANIFEST
 from app.report.words import Rows, flat
 
 TABLE, SUMMARY, STEPS = "designs.csv", "summary.json", "steps"

@@ -9,17 +9,13 @@ from typing import Any
 from app.config.diff import differences
 from app.errors import UserError
 from app.files.listed import refuse_unlisted
+from app.files.manifest import COPY, MANIFEST, is_emptied
 from app.files.seal import is_whole, sealed
 from app.files.whole import write_whole
 from app.sampling.journal import PATTERN
 
 FORMAT = 3
 """Number of the manifest's layout; raised when it changes."""
-
-MANIFEST = "manifest.json"
-
-COPY = ".manifest.json"
-"""With it a run goes on whose manifest was damaged or lost: nothing else tells its designs from other files."""
 
 MAY_CHANGE = (
     "out", "ckpt", "input", "device", "devices", "num_nodes", "formats", "trajectories", "step_records",
@@ -55,7 +51,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The folder's manifest, or the copy of it where it is missing or damaged; None where there is neither, or
     where the copy is all that was left of a folder that was emptied. Raises UserError where what is there is of no use.
     """
-    if folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir()):
+    if folder.is_dir() and is_emptied(folder):
         return None
     errors = []
     for name in (MANIFEST, COPY):

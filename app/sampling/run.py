@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from app.files.manifest import MANIFEST
 from app.launched import by_launcher
 from app.ops import select
 from app.sampling.account import Account
@@ -21,7 +22,7 @@ from app.sampling.head import head
 from app.sampling.inputs import refuse_without_head
 from app.sampling.interrupt import Interruptible
 from app.sampling.making import Making
-from app.sampling.manifest import MANIFEST, check_folder, inputs_of
+from app.sampling.manifest import check_folder, inputs_of
 from app.sampling.predict import trainer_of
 from app.sampling.prepared import prepared
 from app.sampling.request import Request

@@ -23,6 +23,7 @@ import yaml
 from app.config.diff import differences
 from app.errors import UserError
 from app.files.lock import Lock
+from app.files.manifest import MANIFEST
 from app.files.whole import refuse_unwritable, sync_folder, told_of, write_whole
 
 _STEP = re.compile(r"step-(\d+)\.ckpt")
@@ -97,7 +98,7 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         own = self.recipe.exists() or self.metrics.exists() or any(self.checkpoints.glob("*.ckpt"))
-        return own or (self.path / "manifest.json").exists()  # infer.py's
+        return own or (self.path / MANIFEST).exists()  # infer.py's
 
     def refuse_unwritable(self) -> None:
         """Raises UserError where nothing could be written here."""

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from app.errors import UserError
-from app.evaluation.manifest import COPY, MANIFEST, manifest_of
+from app.evaluation.manifest import manifest_of
+from app.files.manifest import COPY, MANIFEST
 from app.files.seal import sealed
 
 WHOLE = {"seed": 1, "designs": [{"id": "a"}]}

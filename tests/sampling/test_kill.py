@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from app.training.checkpoint_io import WholeFiles
-from tests.factories import tiny_module
+from tests.factories import saved, tiny_module
 from tests.sampling import lives
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks processes that have loaded torch")
@@ -24,11 +23,7 @@ SETTINGS = {  # ranks, what else is typed
 def kill(setting: str, kills: int, folder: Path) -> None:
     """Runs that are killed so often, all in all, each held to one that was not."""
     (ranks, more), random = SETTINGS[setting], Random(0)
-    checkpoint = folder / "last.ckpt"
-    module = tiny_module()
-    saved = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
-    module.on_save_checkpoint(saved)
-    WholeFiles().save_checkpoint(saved, checkpoint)
+    checkpoint = saved(tiny_module(), folder / "last.ckpt")
     command, whole, fates = [f"ckpt={checkpoint}", *COMMAND, *more], folder / "whole", []
     seconds = lives.live([text for text in command if text != "devices=2"], whole, ranks=1)
     expected = lives.hold(whole, whole, settled=True)["designs"]

@@ -13,8 +13,7 @@ import pytest
 from app.errors import UserError
 from app.sampling.predict import trainer_of
 from app.sampling.request import Request
-from app.training.checkpoint_io import WholeFiles
-from tests.factories import tiny_module
+from tests.factories import saved, tiny_module
 from tests.sampling import lives
 from tests.training.runs import one_thread
 
@@ -24,12 +23,7 @@ ARGUMENTS = ["device=cpu", "devices=2", "samples_per_length=12", "max_batch_size
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    module = tiny_module()
-    saved = {"state_dict": module.state_dict(), "epoch": 1, "global_step": 2}
-    module.on_save_checkpoint(saved)
-    path = tmp_path_factory.mktemp("run") / "last.ckpt"
-    WholeFiles().save_checkpoint(saved, path)
-    return path
+    return saved(tiny_module(), tmp_path_factory.mktemp("run") / "last.ckpt")
 
 
 def start(checkpoint, out, *arguments):
