@@ -4,8 +4,10 @@ As on a GPU, a replay runs no Python: a number that was read on the host, a bran
 every tensor are those of the capture. Unlike on a GPU, capturing computes as well.
 """
 
+import sys
 from contextlib import contextmanager
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -34,14 +36,27 @@ class Graph(TorchDispatchMode):
 
     def replay(self) -> None:
         self.replays += 1
-        for func, args, kwargs, out in self.operators:
-            for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
+        with torch._C._AutoDispatchBelowAutograd():  # which would object to writing where a backward pass reads
+            for func, args, kwargs, out in self.operators:
+                for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
 
 
 @contextmanager
 def capture(graph: Graph, **how):
-    """Takes the place of torch.cuda.graph."""
+    """Takes the place of torch.cuda.graph. On a GPU nothing is drawn while capturing."""
+    generator = torch.get_rng_state()
     with graph:
         yield
+    torch.set_rng_state(generator)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Graph]:
+    """From now on the CPU has CUDA graphs, as that module is told; those that will have been made."""
+    monkeypatch.setattr(sys.modules[module], "has_cuda_graphs", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(Graph, "made", [])
+    return Graph.made

@@ -12,7 +12,7 @@ from app.devices import NVIDIA
 from app.errors import UserError
 from app.ops import select
 
-COMPILED = ("model-forward-compiled", "model-train-compiled", "sampling-compiled")
+COMPILED = ("model-forward-compiled", "model-train-compiled", "model-train-recorded", "sampling-compiled")
 OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", *COMPILED, longest.NAME)
 """Take NAME:RECIPE too."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from app.bench.case import (
     AUTO,
@@ -33,6 +33,7 @@ from app.losses.codesign import losses
 from app.ops import select
 from app.sampling.prepared import prepared
 from app.training.recipe import Recipe
+from app.training.recorded import RecordedPasses
 from app.types import NoisyBatch, Prediction
 
 SETTLES = 2
@@ -52,6 +53,7 @@ def cases() -> list[Case]:
         "model-train": (train_job, train),
         "model-train-checkpointed": (partial(train_job, checkpoint=True), checkpointed),
         "model-train-compiled": (partial(train_job, compiled=True), train_compiled),
+        "model-train-recorded": (partial(train_job, compiled=True, recorded=True), train_compiled),
     }
     return [Case(name, job, model_backends, sizes, OF_MODELS) for name, (job, sizes) in made.items()]
 
@@ -77,22 +79,35 @@ def forward_job(point: Point, compiled: bool = False) -> Job:
     return Job(run, run, largest_difference, batch=lambda backend: point.size, settles=SETTLES * compiled)
 
 
-def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = False) -> Job:
+def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = False, recorded: bool = False) -> Job:
     """checkpoint: every block's activations are dropped and made again in the backward pass; None: as in the recipe.
-    compiled: all but the reference run under torch.compile."""
+    compiled: all but the reference run under torch.compile. recorded: where there are CUDA graphs, as with
+    `cuda_graph=true`, all but the reference."""
     made = Made.at(point, checkpoint)
     models = Trained(made.model, compiled, point)
+    recorders: dict[str, RecordedPasses] = {}
+
+    def of_model(backend: str, batch: NoisyBatch) -> dict[str, Tensor]:
+        return losses(models(backend)(batch), batch, made.recipe.loss, made.recipe.flow.half_turn)
 
     def step(backend: str, dtype: torch.dtype = point.torch_dtype) -> None:
         made.model.zero_grad(set_to_none=True)
         with under(made.batch.device, dtype):
-            prediction = models(backend)(made.batch)
-            loss = losses(prediction, made.batch, made.recipe.loss, made.recipe.flow.half_turn)["train_loss"].mean()
+            loss = of_model(backend, made.batch)["train_loss"].mean()
         loss.backward()
+
+    def replay(backend: str) -> None:
+        if backend not in recorders:
+            recorders[backend] = RecordedPasses(lambda batch, _: of_model(backend, batch), made.model.parameters())
+        with under(made.batch.device, point.torch_dtype):
+            recorders[backend](made.batch, conditioned=False, weight=1.0)
 
     def run(backend: str) -> None:
         made.model.train()
-        step(backend)
+        if recorded and backend != REFERENCE and has_cuda_graphs(point.torch_device):
+            replay(backend)
+        else:
+            step(backend)
 
     def outputs(backend: str, dtype: torch.dtype) -> Outputs:
         made.model.eval()

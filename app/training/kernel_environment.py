@@ -91,7 +91,8 @@ class KernelEnvironment(Callback):
         if self.folder is not None:
             told = {"device": str(module.device), "precision": str(trainer.precision), "versions": _versions()}
             told |= {"git": git_state(), "environment": environment.report(), "kernels": account.kernels()}
-            self.folder.tell(told | {"compiled": has_served(module.model)})
+            replayed = module.step.recorded is not None and module.step.recorded.served
+            self.folder.tell(told | {"compiled": has_served(module.model), "cuda_graph": replayed})
 
     def _end(self, module: LightningModule) -> None:
         self.phase.is_training = False

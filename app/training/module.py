@@ -8,7 +8,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from app import __version__
@@ -31,7 +30,7 @@ from app.training.optimizer import (
     parameter_order,
     regrouped,
 )
-from app.training.passes import Place
+from app.training.passes import Part, Place
 from app.training.recipe import Recipe, parse_recipe
 from app.training.schedule import continue_at, scheduled
 from app.training.step import OptimizerStep
@@ -66,9 +65,8 @@ class CodesignModule(lightning.LightningModule):
         """A batch's passes, and the optimizer's step where it ends one: see `OptimizerStep.take`."""
         return self.step.take(batch, Place(self.current_epoch, batch_idx, self.global_rank))
 
-    def outputs(self, batch: ProteinBatch, place: Place, first: int = 0, last: int | None = None) -> dict[str, Any]:
-        """Of the examples of a batch from `first` up to `last`: their part of the batch's share of the `loss`, and for
-        the log every example's `losses` [B] and times `structure_t` and `token_t` [B].
+    def part(self, batch: ProteinBatch, place: Place, first: int = 0, last: int | None = None) -> Part:
+        """The examples of a batch from `first` up to `last`, noised; dropout is seeded for them.
 
         The whole batch is noised, so that an example's noise does not depend on which others it is computed with.
         """
@@ -76,15 +74,16 @@ class CodesignModule(lightning.LightningModule):
         last = size if last is None else last
         noisy = self.noisy(batch, self._generator(place), conditioned=False).examples(first, last)
         self._seed_dropout(place, first)
-        if self._conditions(place):
-            noisy = self.with_own_estimate(noisy)
-        by_example = self.losses(noisy)
-        return {
-            "loss": by_example["train_loss"].mean() * (batch.share.weight * ((last - first) / size)),
-            "losses": {name: values.detach() for name, values in by_example.items()},
-            "structure_t": noisy.r3_t[:, 0],
-            "token_t": noisy.cat_t[:, 0],
-        }
+        return Part(noisy, self._conditions(place), batch.share.weight * ((last - first) / size))
+
+    def losses_of_part(self, noisy: NoisyBatch, conditioned: bool) -> dict[str, Tensor]:
+        """As `losses`. conditioned: with the model's own first estimate to condition on."""
+        return self.losses(self.with_own_estimate(noisy) if conditioned else noisy)
+
+    def outputs(self, batch: ProteinBatch, place: Place, first: int = 0, last: int | None = None) -> dict[str, Any]:
+        """Of the examples of a batch from `first` up to `last`: see `Part.told`."""
+        part = self.part(batch, place, first, last)
+        return part.told(self.losses_of_part(part.noisy, part.conditioned))
 
     def noisy(self, batch: ProteinBatch, generator: torch.Generator, conditioned: bool) -> NoisyBatch:
         """The batch noised, but for residues that are given. conditioned: with the model's own first estimate to
@@ -98,7 +97,7 @@ class CodesignModule(lightning.LightningModule):
         """The batch with the model's own estimate from it to condition on."""
         first = self.model(noisy)
         given = (1 - noisy.diffuse_mask)[..., None]
-        truth = F.one_hot(noisy.aatypes_1, NUM_TOKENS).float()
+        truth = torch.eye(NUM_TOKENS, device=noisy.device)[noisy.aatypes_1]  # one_hot looks at its numbers
         trans_sc = torch.lerp(first.pred_trans, noisy.trans_1, given)
         return dataclasses.replace(noisy, trans_sc=trans_sc, aatypes_sc=torch.lerp(first.logits_to_see(), truth, given))
 

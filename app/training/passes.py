@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from app.data.ledger import Ledger, in_halves
 from app.devices import full_precision
-from app.training.memory import Alone
-from app.types import ProteinBatch
+from app.training.memory import Alone, unless_out_of_memory
+from app.types import NoisyBatch, ProteinBatch
 
 if TYPE_CHECKING:
     from app.training.module import CodesignModule
+    from app.training.recorded import RecordedPasses
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,45 @@ class Place:
     rank: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """Examples of a batch, noised, that go through the passes together."""
+
+    noisy: NoisyBatch
+    conditioned: bool  # whether the model is to condition on its own first estimate
+    weight: float  # of their mean loss in that of the optimizer step
+
+    def told(self, losses: dict[str, Tensor]) -> dict[str, Any]:
+        """Their part of the step's `loss`, and for the log every example's `losses` [B], detached, and times
+        `structure_t` and `token_t` [B]. losses: by name, [B] each."""
+        return {
+            "loss": losses["train_loss"].mean() * self.weight,
+            "losses": {name: values.detach() for name, values in losses.items()},
+            "structure_t": self.noisy.r3_t[:, 0],
+            "token_t": self.noisy.cat_t[:, 0],
+        }
+
+
 def passes(
-    module: CodesignModule, batch: ProteinBatch, place: Place, ledger: Ledger, ranks: Alone | None = None
+    module: CodesignModule,
+    batch: ProteinBatch,
+    place: Place,
+    ledger: Ledger,
+    ranks: Alone | None = None,
+    recorded: RecordedPasses | None = None,
 ) -> dict[str, Any] | None:
     """Add a batch's share of the gradient to `.grad` of the parameters; `CodesignModule.outputs` of it, detached.
 
     None, and the gradients as they were, where memory does not suffice for one of its examples alone. A batch in halves
     has the noise of the whole, and without dropout its gradient; where there is dropout, each part draws its own.
-    ranks: `Lockstep` where other ranks wait for this one in its passes.
+    ranks: `Lockstep` where other ranks wait for this one in its passes. recorded: what replays them, where none does.
     """
     ranks, parameters = ranks or Alone(), list(module.parameters())
 
     def forward_backward(first: int, last: int) -> dict[str, Any]:
+        if recorded is not None:
+            part = module.part(batch, place, first, last)
+            return part.told(recorded(part.noisy, part.conditioned, part.weight))
         out = module.outputs(batch, place, *((first, last) if first < last else (0, 1)))
         if first == last:  # other ranks have an example left, and wait
             out = {"loss": 0 * out["loss"]} | _none_of({name: out[name] for name in out if name != "loss"})
@@ -49,7 +77,17 @@ def passes(
     def attempt(first: int, last: int) -> dict[str, Any] | None:
         earlier = _take(parameters)  # aside: a backward pass that breaks off has added some of its gradients
         shape = (last - first, batch.res_mask.shape[1])
-        out = ranks.attempt(lambda: forward_backward(first, last), batch.device, lambda: ledger.note([shape]))
+
+        def work() -> dict[str, Any]:
+            return forward_backward(first, last)
+
+        beside = recorded is not None and recorded.holds_memory
+        out = unless_out_of_memory(work, batch.device) if beside else None
+        if beside and out is None:
+            _take(parameters)
+            recorded.give_up("out of memory beside what is recorded")
+        if out is None:
+            out = ranks.attempt(work, batch.device, lambda: ledger.note([shape]))
         if out is None:
             _take(parameters)
         _add(parameters, earlier)

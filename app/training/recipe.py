@@ -115,6 +115,7 @@ class Recipe(_Settings):
     callbacks: CallbacksSettings = CallbacksSettings()
     logger: LoggerSettings = LoggerSettings()
     compile: bool = Field(False, description="the model by torch.compile, for any batch and length at once")
+    cuda_graph: bool = Field(False, description="launch the passes of batches whose shape comes again together")
 
     @model_validator(mode="after")
     def _schedule_has_an_end(self):
@@ -130,6 +131,7 @@ class Recipe(_Settings):
 OF_THE_MACHINE = {
     "kernels": "kernels=auto takes what there is here",
     "compile": "compile=false runs without the compiler",
+    "cuda_graph": "cuda_graph=false launches kernels one by one",
 }
 """Sections that say how a machine computes, not what, each with what to type so that it serves on every machine. A
 checkpoint keeps them for the run that is resumed; nobody else reads them there: others may lack what they name."""

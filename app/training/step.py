@@ -18,6 +18,7 @@ from app.training import together
 from app.training.lockstep import Lockstep
 from app.training.memory import Alone, unless_out_of_memory
 from app.training.passes import Place, passes
+from app.training.recorded import RecordedPasses
 from app.training.strategies import unwrap
 from app.training.undo import Before
 from app.types import ProteinBatch
@@ -50,6 +51,7 @@ class OptimizerStep:
 
     def __init__(self, module: CodesignModule):
         self.module, self.ledger, self.ranks = module, Ledger(), Alone()
+        self.recorded: RecordedPasses | None = None
         self._begin()
 
     def on_train_start(self) -> None:
@@ -57,6 +59,8 @@ class OptimizerStep:
         unwrap(self.module.trainer.strategy)
         if isinstance(self.module.model, FSDPModule):
             self.ranks = Lockstep(self.module.model)
+        if self.module.recipe.cuda_graph:
+            self.recorded = RecordedPasses(self.module.losses_of_part, self.module.parameters())
 
     def _begin(self) -> None:
         self._lacks_memory, self._bad_loss, self._known = False, torch.tensor(False), set(self.ledger.shapes)
@@ -65,7 +69,9 @@ class OptimizerStep:
         """`CodesignModule.outputs` of a batch, empty where memory does not suffice for it. Of one that ends a step,
         also `lr`, and `gradient_norm`, before clipping, or why the step was `skipped` and whether this rank is to
         `blame`."""
-        out = None if self._lacks_memory else passes(self.module, batch, place, self.ledger, self.ranks)
+        out = None
+        if not self._lacks_memory:
+            out = passes(self.module, batch, place, self.ledger, self.ranks, self.recorded)
         if out is None:
             self._lacks_memory, out = True, {}
         else:

@@ -1,7 +1,6 @@
 """Steps captured and replayed: designs of the same bits, and a way back where a step cannot be captured."""
 
 import dataclasses
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -21,11 +20,7 @@ from tests.sampling.recorder import PLAIN, UNIFORM, every_sampler, every_task, g
 @pytest.fixture
 def graphs(monkeypatch) -> list[cuda_graph.Graph]:
     """The CPU has CUDA graphs; those that were made."""
-    monkeypatch.setattr(sys.modules["app.sampling.prepared"], "has_cuda_graphs", lambda device: True)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", cuda_graph.Graph)
-    monkeypatch.setattr(torch.cuda, "graph", cuda_graph.capture)
-    monkeypatch.setattr(cuda_graph.Graph, "made", [])
-    return cuda_graph.Graph.made
+    return cuda_graph.install(monkeypatch, "app.sampling.prepared")
 
 
 def same(one, other):

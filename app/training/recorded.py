@@ -1,0 +1,177 @@
+"""Passes whose launches are recorded in CUDA graphs: one for each shape of batches that comes again.
+
+A training step launches thousands of kernels, most of them small, and where a batch is small the host that launches
+them one by one takes longer than the GPU that runs them. A replay launches them all together.
+"""
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from app.chem.residues import UNKNOWN
+from app.config.keys import one_line
+from app.devices import full_precision, is_out_of_memory
+from app.types import NoisyBatch
+
+log = logging.getLogger(__name__)
+
+MULTIPLE = 16
+"""Residues to whose multiples batches are padded, so that their shapes come again."""
+
+WARM_UP = 2
+"""Passes of a shape before it is recorded, in which kernels are chosen, tuned, loaded and compiled."""
+
+MOST = 64
+"""Shapes that are recorded; a graph takes some megabytes of memory that no other one uses."""
+
+_TIMES = ("so3_t", "r3_t", "cat_t")
+
+Losses = Callable[[NoisyBatch, bool], dict[str, Tensor]]
+"""A batch, and whether the model is to condition on its own first estimate -> losses by name, `train_loss` among them,
+each [B]."""
+
+
+class RecordedPasses:
+    """Forward and backward passes of batches, replayed from the third one of a shape on; until then, and where there
+    are too many shapes, they are launched as they come. Either way they give the same numbers, bit for bit.
+
+    All graphs share their memory, since what one leaves is copied before the next is replayed, and they read the
+    parameters where these lie: optimizers and averages change them in place. Dropout draws from torch's generator on
+    the device, which a replay reads anew.
+    """
+
+    def __init__(self, losses: Losses, parameters: Iterable[nn.Parameter]):
+        self.losses, self.parameters = losses, [one for one in parameters if one.requires_grad]
+        self.served = False  # whether anything was replayed
+        self._wanted = True
+        self._seen: Counter = Counter()
+        self._graphs: dict[tuple[int, int, bool], _Graph] = {}
+        self._pool, self._gradients, self._places = None, [], []
+
+    def __call__(self, batch: NoisyBatch, conditioned: bool, weight: float) -> dict[str, Tensor]:
+        """Losses of a batch, each [B], detached. The gradient of `train_loss`'s mean, times the weight, takes the place
+        of `.grad` of the parameters; it is 0 for those that had no part in it."""
+        batch = padded(batch, MULTIPLE)
+        graph = self._graph(batch, conditioned, weight)
+        if graph is None:
+            losses, gradients = self._passes(batch, conditioned, weight)
+        else:
+            losses = {name: values.clone() for name, values in graph.replay(batch, weight).items()}
+            gradients = [torch.empty_like(gradient) for gradient in self._gradients]
+            torch._foreach_copy_(gradients, self._gradients)
+            self.served = True
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return losses
+
+    @property
+    def holds_memory(self) -> bool:
+        return bool(self._graphs)
+
+    def give_up(self, reason: str) -> None:
+        """Free what is recorded, and record nothing more."""
+        self._wanted = False
+        self._forget()
+        log.warning(f"cuda_graph: {reason}: going on without, results are the same")
+
+    def _passes(self, batch: NoisyBatch, conditioned: bool, weight: float | Tensor) -> tuple[dict, list[Tensor]]:
+        losses = self.losses(batch, conditioned)
+        with full_precision(batch.device):  # autocast has chosen the types already
+            loss = losses["train_loss"].mean() * weight
+            gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return {name: values.detach() for name, values in losses.items()}, list(gradients)
+
+    def _graph(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph | None":
+        """That of the batch's shape, recorded now if it is time to, or None."""
+        if not self._wanted:
+            return None
+        if self._graphs and self._places != self._where():
+            self._forget()
+        shape = (*batch.res_mask.shape, conditioned)
+        if shape not in self._graphs:
+            self._seen[shape] += 1
+            if self._seen[shape] <= WARM_UP or len(self._graphs) == MOST:
+                return None
+            try:
+                self._graphs[shape] = self._recorded(batch, conditioned, weight)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                reason = f"{type(error).__name__}: {one_line(error)[:300]}"
+            else:
+                return self._graphs[shape]
+            self.give_up(f"passes cannot be recorded ({reason})")
+        return self._graphs.get(shape)
+
+    def _recorded(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph":
+        if not self._graphs:
+            self._pool = torch.cuda.graph_pool_handle()
+            self._gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+            self._places = self._where()
+
+        def passes(batch: NoisyBatch, weight: Tensor) -> dict[str, Tensor]:
+            losses, gradients = self._passes(batch, conditioned, weight)
+            torch._foreach_copy_(self._gradients, gradients)
+            return losses
+
+        return _Graph(passes, batch, weight, self._pool)
+
+    def _forget(self) -> None:
+        self._graphs.clear()
+        self._gradients, self._pool = [], None
+
+    def _where(self) -> list[int]:
+        return [parameter.data_ptr() for parameter in self.parameters]
+
+
+class _Graph:
+    """What the passes of one shape launch. It reads and writes the same memory at every replay."""
+
+    def __init__(
+        self,
+        passes: Callable[[NoisyBatch, Tensor], dict[str, Tensor]],
+        batch: NoisyBatch,
+        weight: float,
+        pool: tuple[int, int],
+    ):
+        """Runs nothing. Raises what torch raises where the passes cannot be recorded."""
+        self._batch = batch.map(torch.clone)
+        self._weight = torch.full((), weight, device=batch.device)
+        self._graph = torch.cuda.CUDAGraph()
+        torch.clear_autocast_cache()  # a weight that was cast before would be taken for one that never changes
+        try:
+            # Other threads load data meanwhile, and may do what cannot be recorded.
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                self._losses = passes(self._batch, self._weight)
+        finally:
+            torch.clear_autocast_cache()  # what was cast now is computed at replays only
+
+    def replay(self, batch: NoisyBatch, weight: float) -> dict[str, Tensor]:
+        """The losses, until the next replay."""
+        for field in dataclasses.fields(batch):
+            if isinstance(given := getattr(batch, field.name), Tensor):
+                getattr(self._batch, field.name).copy_(given)
+        self._weight.fill_(weight)
+        self._graph.replay()
+        return self._losses
+
+
+def padded(batch: NoisyBatch, multiple: int) -> NoisyBatch:
+    """The batch with absent residues at the end, up to a multiple of so many, as `app.data.batching.collate` pads."""
+    size, length = batch.res_mask.shape
+    if not (more := -length % multiple):
+        return batch
+
+    def filler(name: str, value: Tensor) -> Tensor:
+        shape = size, more, *value.shape[2:]
+        if name.startswith("rotmats"):
+            return torch.eye(3, dtype=value.dtype, device=value.device).expand(shape)
+        return value.new_full(shape, UNKNOWN if name in ("aatypes_t", "aatypes_1") else 0)
+
+    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    rows = {name: value for name, value in fields.items() if isinstance(value, Tensor) and name not in _TIMES}
+    return dataclasses.replace(batch, **{n: torch.cat([value, filler(n, value)], 1) for n, value in rows.items()})
