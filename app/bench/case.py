@@ -112,12 +112,8 @@ class Case:
 def kernels(backend: str) -> KernelSettings:
     """Settings by which a whole model runs on a backend: each operation's of that name, `auto` where there is none with
     which a model can be trained."""
-    return KernelSettings(**{name: backend for name in OPERATIONS if _trains(name, backend)})
-
-
-def _trains(operation: str, backend: str) -> bool:
-    own = operations()[operation].backends
-    return backend in own and own[backend].backward
+    named = {name: operations()[name].backends.get(backend) for name in OPERATIONS if backend in _CHOICES[name]}
+    return KernelSettings(**{name: backend for name, one in named.items() if one and one.backward})
 
 
 def under(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
