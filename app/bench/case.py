@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from app.ops.select import operations
 from app.ops.settings import OPERATIONS, KernelSettings
 
 Outputs = dict[str, Tensor]
@@ -109,8 +110,10 @@ class Case:
 
 
 def kernels(backend: str) -> KernelSettings:
-    """Settings by which a whole model runs on a backend: each operation's of that name, `auto` where there is none."""
-    return KernelSettings(**{name: backend for name in OPERATIONS if backend in _CHOICES[name]})
+    """Settings by which a whole model runs on a backend: each operation's of that name, `auto` where there is none with
+    which a model can be trained."""
+    named = {name: operations()[name].backends.get(backend) for name in OPERATIONS if backend in _CHOICES[name]}
+    return KernelSettings(**{name: backend for name, one in named.items() if one and one.backward})
 
 
 def under(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:

@@ -16,7 +16,9 @@ class KernelSettings(BaseModel):
     triangle_attention: Literal["auto", "reference", "torch", "trifast", "cuequivariance"] = "auto"
     triangle_multiplication: Literal["auto", "reference", "torch", "cuequivariance"] = "auto"
     pair_bias_attention: Literal["auto", "reference", "torch", "cuequivariance"] = "auto"
-    self_attention: Literal["auto", "reference", "torch"] = Field("auto", description="the transformer in IPA blocks")
+    self_attention: Literal["auto", "reference", "torch", "triton"] = Field(
+        "auto", description="the transformer in IPA blocks"
+    )
     factorised_attention: Literal["auto", "reference", "torch", "flash_attn"] = Field("auto", description="flash_ipa")
     esm_attention: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
 

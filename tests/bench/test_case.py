@@ -19,6 +19,8 @@ def test_a_model_runs_on_a_backend_where_operations_have_it():
     assert all(getattr(kernels("reference"), name) == "reference" for name in OPERATIONS)
     trifast = kernels("trifast")
     assert (trifast.triangle_attention, trifast.edge_transition) == ("trifast", "auto")
+    triton = kernels("triton")
+    assert (triton.edge_transition, triton.self_attention) == ("triton", "auto")  # the latter has no backward pass
     assert {"reference", "auto", "torch", "triton"} <= set(OF_MODELS)
 
 

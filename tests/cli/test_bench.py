@@ -150,10 +150,10 @@ def test_where_nothing_can_be_measured_it_says_so_and_exits_with_one(monkeypatch
 
 
 def test_a_case_without_a_backend_that_another_has_is_told_and_measured():
-    only = ["--only", "self_attention", "model-forward:tiny"]
+    only = ["--only", "esm_attention", "model-forward:tiny"]
     result = run(*only, "--length", "4", "--dtype", "float32", "--repeats", "1", "--backends", "triton", "--json")
     assert result.exit_code == 0
-    assert "self_attention: not with triton: it has reference, torch" in result.stderr
+    assert "esm_attention: not with triton: it has reference, torch" in result.stderr
     assert "runs on cuda, not on cpu" in result.stderr
     assert {(row["case"], row["backend"]) for row in json.loads(result.stdout)} == {
         (case, backend) for case in only[1:] for backend in ("reference", "auto")

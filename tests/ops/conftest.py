@@ -11,6 +11,7 @@ NARROW = {
     "invariant_point_attention": {"num_heads": 2, "width": 4, "num_qk_points": 2, "num_v_points": 3, "c_z": 16},
     "edge_embedding": {"width": 8, "num_bins": 6, "c_z": 16},
     "edge_transition": {"c_z": 16, "width": 8},
+    "self_attention": {"width": 16, "num_heads": 2},
 }
 """Operations with kernels of our own, and widths at which the interpreter is quick."""
 

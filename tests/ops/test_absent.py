@@ -9,6 +9,8 @@ from app.devices import NVIDIA
 from app.ops.absent import as_bias, filled
 from app.ops.check import cast, run
 from app.ops.select import operations
+from tests.ops.conftest import NARROW
+from tests.ops.test_parity import interpreter
 
 HERE = operations()
 MASKS = {
@@ -19,10 +21,12 @@ MASKS = {
 }
 CASES = [(name, backend.name) for name in MASKS for backend in HERE[name].backends.values() if backend.devices is None]
 PACKAGES = [(name, backend.name) for name in MASKS for backend in HERE[name].backends.values() if backend.devices]
+INTERPRETED = [(name, "triton", "cpu") for name in MASKS if name in NARROW]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 every_case = pytest.mark.parametrize(
     ("name", "backend", "device"),
     [(*case, "cpu") for case in CASES]
+    + [pytest.param(*case, marks=interpreter) for case in INTERPRETED]
     + [pytest.param(*case, NVIDIA, marks=pytest.mark.gpu) for case in (*CASES, *PACKAGES)],
 )
 
@@ -31,7 +35,9 @@ def example(name: str, backend: str, device: str, dtype: torch.dtype) -> dict:
     """Two examples on the device, where the backend takes them; else the test skips."""
     one = HERE[name].backends[backend]
     given = cast(HERE[name].example(max(5, one.shortest), batch=2), torch.device(device), dtype)
-    call = dataclasses.replace(HERE[name].describe(**given), backward=True)
+    call = dataclasses.replace(HERE[name].describe(**given), backward=one.backward)
+    if device == "cpu":  # under the interpreter
+        one = dataclasses.replace(one, devices=None)
     if reason := one.absent() or one.refuses(call):
         pytest.skip(reason)
     return given
@@ -42,7 +48,7 @@ def example(name: str, backend: str, device: str, dtype: torch.dtype) -> dict:
 def test_without_any_key_all_is_exactly_zero(name, backend, device, dtype):
     given = example(name, backend, device, dtype)
     given[MASKS[name]] = torch.zeros_like(given[MASKS[name]])
-    found = run(HERE[name].function(backend), given)
+    found = run(HERE[name].function(backend), given, HERE[name].backends[backend].backward)
     for value in (*found.outputs, *found.gradients.values()):
         assert (value == 0).all()
 
@@ -52,7 +58,7 @@ def test_without_any_key_all_is_exactly_zero(name, backend, device, dtype):
 def test_an_example_without_keys_leaves_the_other_as_it_is(name, backend, device, dtype):
     given = example(name, backend, device, dtype)
     given[MASKS[name]][1] = 0
-    found = run(HERE[name].function(backend), given)
+    found = run(HERE[name].function(backend), given, HERE[name].backends[backend].backward)
     for value in found.outputs:
         assert value[0].any() and (value[1] == 0).all()
     for key, value in found.gradients.items():

@@ -14,6 +14,7 @@ from tests.ops.conftest import NARROW
 
 KERNELS = {
     "edge_embedding": {"kernels": ("forward_kernel",)},
+    "self_attention": {"streamed": ("attend",)},
     "edge_transition": {"kernels": ("forward_kernel", "remake_kernel", "backward_kernel")},
     "invariant_point_attention": {
         "fused_points": ("widen", "widen_backward"),
@@ -46,11 +47,12 @@ def test_every_kernel_of_ours_is_launched_on_the_device_of_its_tensors(name, mon
         yield
         current.pop()
 
-    function = operation.function("triton")
-    monkeypatch.setattr(f"app.ops.{name}.fused.current", noted)
+    function, backend = operation.function("triton"), operation.backends["triton"]
+    monkeypatch.setattr(f"app.ops.{name}.{backend.module}.current", noted)
     for module, kernels in KERNELS[name].items():
         home = importlib.import_module(f"app.ops.{name}.{module}")
         for kernel in kernels:
             monkeypatch.setattr(home, kernel, Watched(getattr(home, kernel), current, launched))
-    run(function, cast(operation.example(3, **NARROW[name]), torch.device("cpu"), torch.float32))
+    given = cast(operation.example(3, **NARROW[name]), torch.device("cpu"), torch.float32)
+    run(function, given, backend.backward)
     assert launched == [torch.device("cpu")] * sum(map(len, KERNELS[name].values()))

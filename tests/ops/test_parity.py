@@ -30,6 +30,9 @@ ON_GPU = [
 ]
 JUDGE = "reference"
 
+WITH_BACKWARD = [case for case in ON_GPU if HERE[case[0]].backends[case[1]].backward]
+OURS_WITH_BACKWARD = [name for name in NARROW if HERE[name].backends["triton"].backward]
+
 every_interpreted = pytest.mark.parametrize(
     ("name", "dtype"), [(name, dtype) for name in NARROW for dtype in (torch.float32, torch.float16)]
 )
@@ -171,14 +174,14 @@ def test_with_activations_made_again(name, backend):
 
 @interpreter
 @pytest.mark.usefixtures("large_tiles")
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", OURS_WITH_BACKWARD)
 def test_with_activations_made_again_under_the_interpreter(name):
     remade(name, "triton", torch.float32, "cpu", HERE[name].example(5, batch=2, **NARROW[name]))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("name", "backend"), [case[:2] for case in ON_GPU if case[2] == torch.bfloat16 and case[1] != JUDGE]
+    ("name", "backend"), [case[:2] for case in WITH_BACKWARD if case[2] == torch.bfloat16 and case[1] != JUDGE]
 )
 def test_with_activations_made_again_on_a_gpu(name, backend):
     one = HERE[name].backends[backend]
@@ -246,7 +249,8 @@ def test_of_nothing_on_a_gpu(name, length, batch):
 
 def nothing(name: str, backend: str, device: str, example: dict) -> None:
     given = cast(example, torch.device(device), torch.float32 if device == "cpu" else torch.bfloat16)
-    found, expected = (run(HERE[name].function(one), given) for one in (backend, "reference"))
+    backward = HERE[name].backends[backend].backward
+    found, expected = (run(HERE[name].function(one), given, backward) for one in (backend, "reference"))
     torch.testing.assert_close(found.outputs, expected.outputs)
     torch.testing.assert_close(found.gradients, expected.gradients)
 
