@@ -28,7 +28,7 @@ def self_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor, dropout: f
 @torch.library.custom_op("trunkline::masked_attention", mutates_args=())
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor) -> Tensor:
     """q, k, v: [B, H, N, D]; key_mask: [B, N] -> [B, N, H, D]."""
-    return launch(q, k, v, key_mask, tile_of(q.shape[:3].numel(), q.element_size()))
+    return launch(q, k, v, key_mask, tile_of(q.shape[:3].numel(), q.shape[3], q.element_size()))
 
 
 @masked_attention.register_fake
