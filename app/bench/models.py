@@ -37,7 +37,7 @@ from app.training.recorded import RecordedPasses
 from app.types import NoisyBatch, Prediction
 
 SETTLES = 2
-"""Runs of a compiled model before its launches are recorded, where they are: one as it is, and one that compiles."""
+"""Runs before launches are recorded, where they are: of a compiled model one as it is, and one that compiles."""
 
 
 def cases() -> list[Case]:
@@ -53,7 +53,7 @@ def cases() -> list[Case]:
         "model-train": (train_job, train),
         "model-train-checkpointed": (partial(train_job, checkpoint=True), checkpointed),
         "model-train-compiled": (partial(train_job, compiled=True), train_compiled),
-        "model-train-recorded": (partial(train_job, compiled=True, recorded=True), train_compiled),
+        "model-train-recorded": (partial(train_job, recorded=True), train_compiled),
     }
     return [Case(name, job, model_backends, sizes, OF_MODELS) for name, (job, sizes) in made.items()]
 
@@ -116,7 +116,8 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
         made.model.zero_grad(set_to_none=True)
         return gradients
 
-    return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True, settles=SETTLES * compiled)
+    settles = SETTLES if compiled or recorded else 0
+    return Job(run, outputs, largest_share, batch=lambda backend: point.size, apart=True, settles=settles)
 
 
 class Trained:
