@@ -32,7 +32,14 @@ def test_doctor_tries_three_types(monkeypatch):
     assert all(row.status in ("ok", "unavailable") for row in found.values())
 
 
-@pytest.mark.parametrize("case", [NAME, f"{NAME}-train", "model-forward:tiny", "model-train:tiny", "sampling:tiny"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        NAME,
+        f"{NAME}-train",
+        *(f"{name}:tiny" for name in ("model-forward", "model-train", "model-train-recorded", "sampling")),
+    ],
+)
 def test_bench_has_every_figure(case):
     said: list[str] = []
     request = Request([case], NVIDIA, lengths=[64], dtypes=["bfloat16"], batch=2, repeats=2)

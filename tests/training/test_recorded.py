@@ -262,8 +262,10 @@ def test_on_a_gpu_replays_give_the_losses_and_gradients_of_launched_passes(dtype
             found = passes(module, *at, Ledger(), recorded=recorded), gradients(module)
         with torch.autocast(NVIDIA, dtype, enabled=dtype != torch.float32):
             expected = passes(module, *at, Ledger(), recorded=launched), gradients(module)
-        if number >= 2:  # the first calls of a compiled model are not
+        if not compiled:
             assert_same(found, expected)
+        elif number >= 2:  # the first calls of a compiled model are not; its kernels add up in any order
+            assert_same(found, expected, rtol=1e-3, atol=1e-5)
         for parameter, gradient in zip(module.parameters(), found[1], strict=True):
             parameter.grad = gradient
         optimizer.step()
