@@ -92,20 +92,20 @@ class RecordedPasses:
         if self._graphs and self._places != self._where():
             self._forget()
         shape = (*batch.res_mask.shape, conditioned)
-        if shape not in self._graphs:
-            self._seen[shape] += 1
-            if self._seen[shape] <= WARM_UP or len(self._graphs) == MOST:
-                return None
-            try:
-                self._graphs[shape] = self._recorded(batch, conditioned, weight)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                reason = f"{type(error).__name__}: {one_line(error)[:300]}"
-            else:
-                return self._graphs[shape]
-            self.give_up(f"passes cannot be recorded ({reason})")
-        return self._graphs.get(shape)
+        if shape in self._graphs:
+            return self._graphs[shape]
+        self._seen[shape] += 1
+        if self._seen[shape] <= WARM_UP or len(self._graphs) == MOST:
+            return None
+        try:
+            self._graphs[shape] = self._recorded(batch, conditioned, weight)
+            return self._graphs[shape]
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            reason = f"{type(error).__name__}: {one_line(error)[:300]}"
+        self.give_up(f"passes cannot be recorded ({reason})")
+        return None
 
     def _recorded(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph":
         if not self._graphs:
