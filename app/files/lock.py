@@ -29,7 +29,7 @@ class Lock:
     """
 
     def __init__(self, folder: Path, doing: str = "training"):
-        """doing: what its holder does into the folder, for the one that is refused."""
+        """doing: what its holder does into the folder, for those that are refused."""
         self.path, self.doing = folder / ".lock", doing
         self._file: IO[str] | None = None
 
@@ -46,12 +46,12 @@ class Lock:
                 except (BlockingIOError, PermissionError):
                     holder = _written_in(file)
                     file.close()
-                    raise self._refusal(holder) from None
+                    raise self._refusal(*holder) from None
                 except OSError as error:  # a file system without locks
                     log.warning("%s: cannot be locked (%s): start no second run here", self.path, error.strerror)
                 self._file = file if _is_at(self.path, file) else None  # its holder may just have removed it
             self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}{_IS}{self.doing}\n")
             self._file.flush()
 
     @contextlib.contextmanager
@@ -63,22 +63,24 @@ class Lock:
         finally:
             self.release()
 
-    def _refusal(self, holder: str) -> UserError:
+    def _refusal(self, holder: str, doing: str) -> UserError:
         return UserError(
-            f"out={self.path.parent}: {holder} is {self.doing} into it: wait for its end or stop it, or choose another"
-            " out="
+            f"out={self.path.parent}: {holder} is {doing} into it: wait for its end or stop it, or choose another out="
         )
 
     def refuse_held(self) -> None:
         """Raises UserError where another process holds it; as with `holder`, not to be asked where this one does."""
-        if (holder := self.holder()) is not None:
-            raise self._refusal(holder)
+        if (holder := self._holder()) is not None:
+            raise self._refusal(*holder)
 
     def holder(self) -> str | None:
         """The other process that holds it, as `process 12 on host`; None where none does.
 
         Not to be asked where this process holds it: record locks end with the first file closed.
         """
+        return (self._holder() or (None,))[0]
+
+    def _holder(self) -> tuple[str, str] | None:
         with contextlib.suppress(OSError):  # none there, or a file system without locks
             if fcntl is not None:
                 with self.path.open() as file:
@@ -96,9 +98,14 @@ class Lock:
             self._file = None
 
 
-def _written_in(file: IO[str]) -> str:
+_IS = " is "
+
+
+def _written_in(file: IO[str]) -> tuple[str, str]:
+    """Who holds it, and what that does into the folder."""
     file.seek(0)
-    return file.read().strip() or "another process"
+    who, _, doing = file.read().strip().partition(_IS)
+    return who or "another process", doing or "writing"
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no re
 
 
 def _hold(folder, held, leave):
-    lock = Lock(folder)
+    lock = Lock(folder, doing="designing")
     lock.take()
     multiprocessing.get_context("fork").Process(target=leave.wait, daemon=False).start()  # as a data worker
     held.set()
@@ -43,7 +43,7 @@ def test_a_second_run_is_refused_before_it_touches_anything(tmp_path, held, has_
     (tmp_path / "out" / "checkpoints").mkdir()
     for name in there:
         (tmp_path / "out" / name).touch()
-    with pytest.raises(UserError, match=rf"process {held.pid} on .* is training into it: wait for its end or stop it"):
+    with pytest.raises(UserError, match=rf"process {held.pid} on .* is designing into it: wait for its end or stop it"):
         train(arguments(tmp_path, "trainer.max_steps=2", f"out={tmp_path / 'out'}"))
     assert files(tmp_path / "out") == {".lock", *there}
 
