@@ -7,7 +7,7 @@ from app.chem.residues import NUM_TOKENS
 from app.devices import full_precision
 from app.flow import igso3, rotations, tokens, translations
 from app.flow.settings import FlowSettings
-from app.geometry.rotations import identity
+from app.geometry.rotations import identity, product
 from app.types import NoisyBatch, ProteinBatch
 
 
@@ -71,7 +71,7 @@ def _corrupt(
     if settings.corrupt_rotations:
         perturbation = igso3.sample(settings.igso3_sigma, (size, length), generator).to(device)
         rotmats_t = rotations.interpolate(
-            structure_t, batch.rotmats_1 @ perturbation, batch.rotmats_1, settings.half_turn
+            structure_t, product(batch.rotmats_1, perturbation), batch.rotmats_1, settings.half_turn
         )
     rotmats_t = torch.where(moves[..., None, None], rotmats_t, batch.rotmats_1)
     present = batch.res_mask.bool()[..., None, None]

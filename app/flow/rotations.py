@@ -23,4 +23,5 @@ def share(step: float, t: float, schedule: str = "linear", rate: float = EXPONEN
 
 def euler_step(share: float | Tensor, current: Tensor, estimate: Tensor, half_turn: str = "exact") -> Tensor:
     """The point that share of the way along the geodesic from `current` to `estimate`, [B, N, 3, 3]."""
-    return current @ rotations.exp(share * rotations.rotation_vector_field(current, estimate, half_turn))
+    step = rotations.exp(share * rotations.rotation_vector_field(current, estimate, half_turn))
+    return rotations.product(current, step)

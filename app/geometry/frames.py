@@ -49,10 +49,5 @@ def update(frames: Frames, step: Tensor, mask: Tensor) -> Frames:
     """
     imaginary, shift = (step * mask[..., None]).split(3, dim=-1)
     quaternion = torch.cat([torch.ones_like(imaginary[..., :1]), imaginary], dim=-1)
-    rotmats = _product(frames.rotmats, rotations.from_quaternion(quaternion))
-    return Frames(rotmats, frames.trans + _product(frames.rotmats, shift[..., None]).squeeze(-1))
-
-
-def _product(first: Tensor, second: Tensor) -> Tensor:
-    """Of small matrices, written out: a library would take TF32 where float32 products may, and a compiler fuses it."""
-    return (first[..., None] * second[..., None, :, :]).sum(-2)
+    rotmats = rotations.product(frames.rotmats, rotations.from_quaternion(quaternion))
+    return Frames(rotmats, frames.trans + rotations.product(frames.rotmats, shift[..., None]).squeeze(-1))

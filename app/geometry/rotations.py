@@ -18,6 +18,12 @@ def identity(*shape: int, device=None, dtype=torch.float32) -> Tensor:
     return torch.eye(3, device=device, dtype=dtype).expand(*shape, 3, 3).clone()
 
 
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """[..., 3, 3] @ [..., 3, n], written out: a library would take TF32 where float32 products may, which frames do not
+    bear; and a compiler fuses it with what is around it."""
+    return (first[..., None] * second[..., None, :, :]).sum(-2)
+
+
 def hat(vector: Tensor) -> Tensor:
     """Cross-product matrix: hat(v) @ u = v x u. [..., 3] -> [..., 3, 3]."""
     x, y, z = vector.unbind(-1)
@@ -35,7 +41,7 @@ def exp(rotvec: Tensor) -> Tensor:
     second = torch.where(small, 0.5 - squared / 24, 2 * ((angle / 2).sin() / angle).square())
     skew = hat(rotvec)
     eye = torch.eye(3, device=rotvec.device, dtype=rotvec.dtype)
-    return eye + first * skew + second * (skew @ skew)
+    return eye + first * skew + second * product(skew, skew)
 
 
 def to_quaternion(rotmat: Tensor) -> Tensor:
@@ -95,7 +101,7 @@ def log(rotmat: Tensor, half_turn: str = "exact") -> Tensor:
 
 def rotation_vector_field(start: Tensor, end: Tensor, half_turn: str = "exact") -> Tensor:
     """Tangent at `start` that reaches `end` in unit time, in the local frame of `start`: log(start^T end), [..., 3]."""
-    return log(start.mT @ end, half_turn)
+    return log(product(start.mT, end), half_turn)
 
 
 def geodesic(t: Tensor, start: Tensor, end: Tensor, half_turn: str = "exact") -> Tensor:
@@ -103,7 +109,7 @@ def geodesic(t: Tensor, start: Tensor, end: Tensor, half_turn: str = "exact") ->
 
     t: broadcastable to [...]; start, end: [..., 3, 3]. t may exceed 1. half_turn: see `log`.
     """
-    return start @ exp(t[..., None] * rotation_vector_field(start, end, half_turn))
+    return product(start, exp(t[..., None] * rotation_vector_field(start, end, half_turn)))
 
 
 def from_gaussian_quaternions(gaussian: Tensor) -> Tensor:

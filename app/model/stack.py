@@ -238,6 +238,13 @@ def single_layers(model: nn.Module) -> Iterator[nn.Module]:
                 yield layer
 
 
+def recomputes(model: nn.Module) -> bool:
+    """Whether any stage of a model makes activations again in the backward pass."""
+    parts = list(model.modules())
+    whole = any(part.recomputes is True for part in parts if isinstance(part, Layers))
+    return whole or any(getattr(part, "recomputes_edge_track", False) for part in parts)
+
+
 def _layer(planned: tuple[str, BlockSettings] | Plan, checkpoint: Checkpoint) -> nn.Module:
     if isinstance(planned, Plan):
         return Stack(planned)

@@ -229,10 +229,12 @@ def refuse_idle(typed: Iterable[str], group: str | None, wanted: KernelSettings,
             raise UserError(f"{key} has no effect: nothing in this model computes it; leave it out")
 
 
-def require(wanted: KernelSettings, device: torch.device, dtype: torch.dtype, used: Collection[str]) -> None:
+def require(
+    wanted: KernelSettings, device: torch.device, dtype: torch.dtype, used: Collection[str], backward: bool = False
+) -> None:
     """Raises UserError where the settings name a backend, for an operation that is used, which cannot be had there.
 
-    dtype: that of the network's large tensors.
+    dtype: that of the network's large tensors. backward: gradients will be asked for.
     """
     for name in sorted(used):
         if (named := getattr(wanted, name)) != "auto":
@@ -245,6 +247,11 @@ def require(wanted: KernelSettings, device: torch.device, dtype: torch.dtype, us
                 raise UserError(
                     f"kernels.{name}={named}: serves {has}, and the network runs in"
                     f" {str(dtype).removeprefix('torch.')}: set kernels.{name}=auto, or another precision"
+                )
+            if backward and not backend.backward:
+                raise UserError(
+                    f"kernels.{name}={named}: has no backward pass, for training: set kernels.{name}=auto or another"
+                    " backend"
                 )
             operations()[name].function(named)
 

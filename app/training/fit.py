@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from app.config.keys import one_line
 from app.data.datamodule import ProteinDataModule
 from app.data.worker_death import told_if_a_worker_died
-from app.devices import choose, has_cuda_graphs
+from app.devices import choose
 from app.environment import EnvironmentSettings
 from app.errors import UserError
 from app.files.lock import Lock
@@ -109,8 +109,6 @@ def fit(
     recipe = module.recipe
     settings = recipe.trainer
     accelerator = accelerator_of(settings)
-    if recipe.cuda_graph:
-        refuse_graphs(settings, accelerator)
     data = ProteinDataModule(recipe.data, settings.steps, recipe.validation.examples)
     if resumed:
         data.load_state_dict(resumed.state.get(ProteinDataModule.__qualname__, {}))
@@ -199,19 +197,6 @@ def _trainer(
         )
     except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer: Lightning refuses its devices, strategy or precision: {one_line(error)}") from None
-
-
-def refuse_graphs(settings: TrainerSettings, accelerator: str) -> None:
-    """Raises UserError where no passes can be recorded."""
-    if not has_cuda_graphs(torch.device(accelerator)):
-        raise UserError(
-            f"cuda_graph=true: there are CUDA graphs on NVIDIA GPUs only, not on {accelerator}: set cuda_graph=false"
-        )
-    if settings.strategy != "auto" and not settings.strategy.startswith("ddp"):
-        raise UserError(
-            f"cuda_graph=true: with trainer.strategy={settings.strategy} ranks wait for each other within what would be"
-            " recorded: set cuda_graph=false, or trainer=ddp"
-        )
 
 
 def accelerator_of(settings: TrainerSettings) -> str:

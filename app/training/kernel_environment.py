@@ -15,6 +15,8 @@ from app.ops.settings import KernelSettings
 from app.phase import Phase, Phased
 from app.training.console import say
 from app.training.git_state import git_state
+from app.training.module import CodesignModule
+from app.training.recorded import RecordedPasses
 from app.training.run_folder import RunFolder
 
 
@@ -37,6 +39,7 @@ class KernelEnvironment(Callback):
         self.phase = Phase()
         self._before: KernelSettings | None = None  # what held before the run
         self._news = select.News()
+        self._replays = False  # whether passes did when it was last kept what the run is computed with
 
     @property
     def is_training(self) -> bool:
@@ -70,13 +73,16 @@ class KernelEnvironment(Callback):
         self._keep(trainer, module)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        if lines := self._news.lines():
-            for line in lines:
-                say(line)
+        lines = self._news.lines()
+        for line in lines:
+            say(line)
+        if lines or self._replays != self._replayed(module):
             self._keep(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.phase.is_training = False
+        if recorded := _recorded(module):
+            say(recorded.in_words())
         self._keep(trainer, module)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -91,8 +97,12 @@ class KernelEnvironment(Callback):
         if self.folder is not None:
             told = {"device": str(module.device), "precision": str(trainer.precision), "versions": _versions()}
             told |= {"git": git_state(), "environment": environment.report(), "kernels": account.kernels()}
-            replayed = module.step.recorded is not None and module.step.recorded.served
-            self.folder.tell(told | {"compiled": has_served(module.model), "cuda_graph": replayed})
+            self._replays = self._replayed(module)
+            self.folder.tell(told | {"compiled": has_served(module.model), "cuda_graph": self._replays})
+
+    @staticmethod
+    def _replayed(module: LightningModule) -> bool:
+        return bool((recorded := _recorded(module)) and recorded.serves)
 
     def _end(self, module: LightningModule) -> None:
         self.phase.is_training = False
@@ -106,6 +116,10 @@ class KernelEnvironment(Callback):
         for part in module.modules():
             if isinstance(part, Phased):
                 part.run_phase = phase
+
+
+def _recorded(module: LightningModule) -> RecordedPasses | None:
+    return module.step.recorded if isinstance(module, CodesignModule) else None
 
 
 def _versions() -> dict[str, str]:

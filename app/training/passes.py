@@ -85,7 +85,7 @@ def passes(
         out = unless_out_of_memory(work, batch.device) if beside else None
         if beside and out is None:
             _take(parameters)
-            recorded.give_up("out of memory beside what is recorded")
+            recorded.give_up(batch.device)
         if out is None:
             out = ranks.attempt(work, batch.device, lambda: ledger.note([shape]))
         if out is None:

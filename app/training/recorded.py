@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from app.chem.residues import UNKNOWN
 from app.config.keys import one_line
-from app.devices import full_precision, is_out_of_memory
+from app.devices import free_memory, full_precision, has_cuda_graphs, is_out_of_memory
+from app.errors import UserError
+from app.model.stack import recomputes
 from app.types import NoisyBatch
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ WARM_UP = 2
 """Passes of a shape before it is recorded, in which kernels are chosen, tuned, loaded and compiled."""
 
 MOST = 64
-"""Shapes that are recorded; a graph takes some megabytes of memory that no other one uses."""
+"""Graphs; each takes some megabytes of memory that no other one uses."""
 
 _TIMES = ("so3_t", "r3_t", "cat_t")
 
@@ -36,61 +38,79 @@ each [B]."""
 
 
 class RecordedPasses:
-    """Forward and backward passes of batches, replayed from the third one of a shape on; until then, and where there
-    are too many shapes, they are launched as they come. Either way they give the same numbers, bit for bit.
+    """Forward and backward passes of batches of a model in training, replayed from the third one of a shape on, with
+    the model's own estimate to condition on or without; until then, and where there are too many shapes, they are
+    launched as they come. Either way they give the same numbers, bit for bit.
 
     All graphs share their memory, since what one leaves is copied before the next is replayed, and they read the
     parameters where these lie: optimizers and averages change them in place. Dropout draws from torch's generator on
     the device, which a replay reads anew.
     """
 
-    def __init__(self, losses: Losses, parameters: Iterable[nn.Parameter]):
+    def __init__(self, losses: Losses, parameters: Iterable[nn.Parameter], records: bool = True):
+        """records: whether anything is to be; else all are launched, as those are that come first."""
         self.losses, self.parameters = losses, [one for one in parameters if one.requires_grad]
-        self.served = False  # whether anything was replayed
-        self._wanted = True
+        self.records, self.replays, self.launches = records, 0, 0
         self._seen: Counter = Counter()
         self._graphs: dict[tuple[int, int, bool], _Graph] = {}
         self._pool, self._gradients, self._places = None, [], []
 
     def __call__(self, batch: NoisyBatch, conditioned: bool, weight: float) -> dict[str, Tensor]:
-        """Losses of a batch, each [B], detached. The gradient of `train_loss`'s mean, times the weight, takes the place
-        of `.grad` of the parameters; it is 0 for those that had no part in it."""
-        batch = padded(batch, MULTIPLE)
+        """Losses of a batch, each [B], detached. The gradient of `train_loss`'s mean, times the weight, becomes `.grad`
+        of the parameters, which must have none.
+
+        Raises UserError where passes cannot be recorded.
+        """
+        batch = padded(batch, MULTIPLE).map(torch.Tensor.contiguous)  # as what is recorded will find it
         graph = self._graph(batch, conditioned, weight)
         if graph is None:
-            losses, gradients = self._passes(batch, conditioned, weight)
-        else:
-            losses = {name: values.clone() for name, values in graph.replay(batch, weight).items()}
-            gradients = [torch.empty_like(gradient) for gradient in self._gradients]
-            torch._foreach_copy_(gradients, self._gradients)
-            self.served = True
+            self.launches += 1
+            losses = self.losses(batch, conditioned)
+            with full_precision(batch.device):  # autocast has chosen the types already
+                (losses["train_loss"].mean() * weight).backward()
+            return {name: values.detach() for name, values in losses.items()}
+        self.replays += 1
+        losses = {name: values.clone() for name, values in graph.replay(batch, weight).items()}
+        gradients = [torch.empty_like(gradient) for gradient in self._gradients]
+        torch._foreach_copy_(gradients, self._gradients)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         return losses
 
     @property
+    def serves(self) -> bool:
+        """Whether passes are replayed."""
+        return self.records and self.replays > 0
+
+    @property
     def holds_memory(self) -> bool:
         return bool(self._graphs)
 
-    def give_up(self, reason: str) -> None:
-        """Free what is recorded, and record nothing more."""
-        self._wanted = False
-        self._forget()
-        log.warning(f"cuda_graph: {reason}: going on without, results are the same")
+    def give_up(self, device: torch.device) -> None:
+        """Free the memory of what is recorded, since something else lacks it, and record nothing more."""
+        self.records = False
+        self.forget()
+        free_memory(device)
+        log.warning(
+            "cuda_graph: out of memory beside what is recorded: going on without, results are the same (smaller batches"
+            " leave room: data.loader.max_residues_squared)"
+        )
 
-    def _passes(self, batch: NoisyBatch, conditioned: bool, weight: float | Tensor) -> tuple[dict, list[Tensor]]:
-        losses = self.losses(batch, conditioned)
-        with full_precision(batch.device):  # autocast has chosen the types already
-            loss = losses["train_loss"].mean() * weight
-            gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        return {name: values.detach() for name, values in losses.items()}, list(gradients)
+    def forget(self) -> None:
+        """Free the memory of what is recorded; what comes again is recorded anew."""
+        self._graphs.clear()
+        self._gradients, self._pool = [], None
+
+    def in_words(self) -> str:
+        number = self.replays + self.launches
+        return f"cuda_graph: {self.replays} of {number} passes were replayed, {len(self._graphs)} graphs are held"
 
     def _graph(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph | None":
         """That of the batch's shape, recorded now if it is time to, or None."""
-        if not self._wanted:
+        if not self.records:
             return None
         if self._graphs and self._places != self._where():
-            self._forget()
+            self.forget()
         shape = (*batch.res_mask.shape, conditioned)
         if shape in self._graphs:
             return self._graphs[shape]
@@ -101,10 +121,12 @@ class RecordedPasses:
             self._graphs[shape] = self._recorded(batch, conditioned, weight)
             return self._graphs[shape]
         except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            reason = f"{type(error).__name__}: {one_line(error)[:300]}"
-        self.give_up(f"passes cannot be recorded ({reason})")
+            if not is_out_of_memory(error):  # what such an error leaves behind on the device is not to be built on
+                raise UserError(
+                    f"cuda_graph=true: this model's passes cannot be recorded ({type(error).__name__}:"
+                    f" {one_line(error)[:300]}): set cuda_graph=false"
+                ) from error
+        self.give_up(batch.device)
         return None
 
     def _recorded(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph":
@@ -114,15 +136,14 @@ class RecordedPasses:
             self._places = self._where()
 
         def passes(batch: NoisyBatch, weight: Tensor) -> dict[str, Tensor]:
-            losses, gradients = self._passes(batch, conditioned, weight)
+            losses = self.losses(batch, conditioned)
+            with full_precision(batch.device):
+                loss = losses["train_loss"].mean() * weight
+                gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
             torch._foreach_copy_(self._gradients, gradients)
-            return losses
+            return {name: values.detach() for name, values in losses.items()}
 
         return _Graph(passes, batch, weight, self._pool)
-
-    def _forget(self) -> None:
-        self._graphs.clear()
-        self._gradients, self._pool = [], None
 
     def _where(self) -> list[int]:
         return [parameter.data_ptr() for parameter in self.parameters]
@@ -158,6 +179,21 @@ class _Graph:
         self._weight.fill_(weight)
         self._graph.replay()
         return self._losses
+
+
+def refuse(model: nn.Module, device: torch.device, strategy: str) -> None:
+    """Raises UserError where a model's passes cannot be recorded. strategy: Lightning's name of it."""
+    if not has_cuda_graphs(device):
+        reason = f"there are CUDA graphs on NVIDIA GPUs only, not on {device.type}"
+    elif strategy.startswith("fsdp"):
+        reason = f"with trainer.strategy={strategy} ranks wait for each other within what would be recorded"
+    elif model.esm is not None:
+        reason = "a language model looks at its tokens on the host"
+    elif recomputes(model):
+        reason = "a stage with checkpoint: true or edge takes the generator's state, which no replay does"
+    else:
+        return
+    raise UserError(f"cuda_graph=true: {reason}: set cuda_graph=false")
 
 
 def padded(batch: NoisyBatch, multiple: int) -> NoisyBatch:

@@ -14,6 +14,7 @@ from app.ops.settings import KernelSettings
 from app.training.kernel_environment import dtype_of
 from app.training.module import CodesignModule
 from app.training.passes import Place, passes
+from app.training.recorded import RecordedPasses
 from app.training.replay_file import Kept
 from app.training.watch import FirstNotFinite, watched
 from app.types import ProteinBatch
@@ -57,7 +58,7 @@ def replay(kept: Kept, device: torch.device) -> Replayed:
     """
     module = kept.module.to(device).train()
     kernels = kept.kernels if device.type == kept.device else KernelSettings()
-    select.require(kernels, device, dtype_of(module.recipe.trainer.precision), select.used_by(module))
+    select.require(kernels, device, dtype_of(module.recipe.trainer.precision), select.used_by(module), True)
     rows, finite, largest = [], True, None
     with select.using(kernels), watched(module.model) as first:
         for _, batches in groupby(kept.batches, lambda each: each[0].rank):
@@ -75,9 +76,12 @@ def replay(kept: Kept, device: torch.device) -> Replayed:
 
 def _one(module: CodesignModule, batch: ProteinBatch, place: Place, kept: Kept) -> Iterator[Row]:
     dtype = dtype_of(module.recipe.trainer.precision)
+    launched = None
+    if kept.cuda_graph:  # dropout depends on the padding
+        launched = RecordedPasses(module.losses_of_part, module.parameters(), records=False)
     half = dtype != torch.float32 and batch.device.type != MPS
     with torch.autocast(batch.device.type, dtype if half else None, enabled=half, cache_enabled=False):
-        out = passes(module, batch, place, kept.ledger)
+        out = passes(module, batch, place, kept.ledger, recorded=launched)
     if out is None:
         raise UserError(f"out of memory on {batch.device.type}: give device=cpu, or another with more memory")
     for index, name in enumerate(batch.names):

@@ -88,6 +88,7 @@ class Kept:
     device: str  # the type of that which it ran on
     step: int
     ledger: Ledger
+    cuda_graph: bool  # whether its batches were padded, as those are whose passes are recorded
     batches: list[tuple[Place, ProteinBatch]]  # of those ranks that are to blame, one after the other
 
 
@@ -106,4 +107,5 @@ def read(path: str | Path, language: Mapping[str, Any] | None = None) -> Kept:
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: damaged, its step cannot be read: copy it again or take another") from None
     kernels = parse(KernelSettings, opened.recipe["kernels"], "kernels")
-    return Kept(opened.module, kernels, device, opened.step, ledger, batches)
+    cuda_graph = opened.recipe.get("cuda_graph") is True
+    return Kept(opened.module, kernels, device, opened.step, ledger, cuda_graph, batches)

@@ -17,7 +17,7 @@ from app.losses.settings import LossSettings
 from app.model.codesign import CodesignModel
 from app.model.edge_embed import EdgeEmbedSettings
 from app.ops import select
-from app.training import console, slurm
+from app.training import console, recorded, slurm
 from app.training.checkpoint import start_from_boltz
 from app.training.console import say
 from app.training.fit import accelerator_of, fit
@@ -48,9 +48,12 @@ def train(arguments: Sequence[str], settings: EnvironmentSettings | None = None)
     module, report = build_module(plan)
     refuse_idle(arguments, module.model, plan.recipe)
     dtype = dtype_of(plan.recipe.trainer.precision)
-    select.require(plan.recipe.kernels, torch.device(accelerator), dtype, select.used_by(module))
+    device = torch.device(accelerator)
+    select.require(plan.recipe.kernels, device, dtype, select.used_by(module), backward=True)
+    if plan.recipe.cuda_graph:
+        recorded.refuse(module.model, device, plan.recipe.trainer.strategy)
     if rank_zero_only.rank == 0 and module.model.esm is not None:
-        module.model.esm.check(torch.device(accelerator))
+        module.model.esm.check(device)
         language = module.model.esm.identity()
         report.append(f"language model {language['name']}, frozen, sha256 {language['sha256'][:16]}")
     announce(plan, module, report)

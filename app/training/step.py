@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from app.types import ProteinBatch
 
 if TYPE_CHECKING:
     from app.training.module import CodesignModule
+
+
+T = TypeVar("T")
 
 
 class Skipped(StrEnum):
@@ -82,7 +86,7 @@ class OptimizerStep:
         return out
 
     def _end(self, device: torch.device) -> dict[str, Any]:
-        prepared = None if self._lacks_memory else unless_out_of_memory(self._prepare, device)
+        prepared = None if self._lacks_memory else self._unless_out_of_memory(self._prepare, device)
         norm, row = prepared or (torch.zeros((), device=device), None)
         lacks_memory = prepared is None
         bad_loss, bad_gradient = self._bad_loss.to(device), ~norm.isfinite()
@@ -127,14 +131,28 @@ class OptimizerStep:
             return True
 
         for _ in range(2):
-            before = unless_out_of_memory(lambda: Before(optimizer), device)
+            before = self._unless_out_of_memory(lambda: Before(optimizer), device)
             done = before is not None and bool(unless_out_of_memory(make, device))
+            if not done:
+                self._let_go(device)
             (failed,) = together.anyones([not done], device)
             if not failed:
                 return {"gradient_norm": clipped[0]}
             if before is not None:
                 before.put_back()
         return {"skipped": Skipped.MEMORY, "blame": not done}
+
+    def _unless_out_of_memory(self, work: Callable[[], T], device: torch.device) -> T | None:
+        """As the function of that name, where passes that are recorded give way."""
+        made = unless_out_of_memory(work, device)
+        return unless_out_of_memory(work, device) if made is None and self._let_go(device) else made
+
+    def _let_go(self, device: torch.device) -> bool:
+        """Whether recorded passes held memory that they now do not."""
+        held = self.recorded is not None and self.recorded.holds_memory
+        if held:
+            self.recorded.give_up(device)
+        return held
 
     def _clip(self, norm: Tensor) -> Tensor:
         """The norm before."""

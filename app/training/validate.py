@@ -101,6 +101,8 @@ class Validate(Callback):
     def _validate(self, trainer: Trainer, module: LightningModule, ends: bool) -> None:
         began = time.perf_counter()
         self._to_its_end, self._cut_short = ends, False
+        if module.step.recorded is not None:
+            module.step.recorded.forget()  # validation is to have as much memory as without it
         self.means.reset()
         self.means.update([], {})  # torchmetrics warns of one that had no update: so of a rank's without examples
         with self.throughput.paused(), isolate_rng():

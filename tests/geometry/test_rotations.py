@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from app.devices import NVIDIA
 from app.geometry import rotations
 from tests.factories import generator, random_rotations
 
@@ -197,3 +198,11 @@ def test_the_dtype_given_is_the_dtype_returned(dtype):
         rotations.geodesic(torch.tensor(0.5, dtype=dtype), matrix, matrix),
     ):
         assert result.dtype == dtype
+
+
+@pytest.mark.gpu
+def test_products_are_float32_where_a_librarys_may_be_less_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    first, second = (random_rotations(4096, seed=seed, dtype=torch.float64) for seed in (1, 2))
+    found = rotations.product(first.float().to(NVIDIA), second.float().to(NVIDIA))
+    assert (found.double().cpu() - first @ second).abs().max() < 1e-6

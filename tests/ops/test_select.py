@@ -325,3 +325,12 @@ def test_a_set_of_backends_without_use_and_a_type_that_one_lacks_are_refused():
     narrow = KernelSettings(edge_transition="triton")
     with pytest.raises(UserError, match=r"edge_transition=triton: serves bfloat16, float16, .* runs in float32"):
         select.require(narrow, torch.device("cuda"), torch.float32, ["edge_transition"])
+
+
+def test_a_backend_without_a_backward_pass_is_refused_before_training_alone(monkeypatch):
+    operation, wanted = select.operations()["self_attention"], KernelSettings(self_attention="triton")
+    monkeypatch.setitem(operation._functions, "triton", operation.function("reference"))
+    asked = wanted, torch.device("cuda"), torch.float32, ["self_attention"]
+    select.require(*asked)
+    with pytest.raises(UserError, match=r"self_attention=triton: has no backward pass.*set kernels.self_attention"):
+        select.require(*asked, backward=True)

@@ -1,16 +1,21 @@
 """train.py cuda_graph=true: replayed passes give the bits of launched ones, and there is a way back."""
 
+import json
+
 import pytest
 import torch
 import yaml
 
 from app.data.ledger import Ledger
 from app.devices import NVIDIA
+from app.errors import UserError
 from app.model.compiled import compile_in_place
+from app.training import step as steps
 from app.training.module import CodesignModule
 from app.training.passes import Place, passes
 from app.training.recorded import MOST, MULTIPLE, WARM_UP, RecordedPasses, padded
 from app.training.run import train
+from app.training.validate import Validate
 from app.types import Share
 from tests import cuda_graph
 from tests.factories import noisy_batch, protein_batch, tiny_module, tiny_recipe
@@ -23,7 +28,7 @@ DROPOUT = {"trunk": {"stages": [tiny_recipe()["model"]["trunk"]["stages"][0] | {
 @pytest.fixture
 def graphs(monkeypatch) -> list[cuda_graph.Graph]:
     """The CPU has CUDA graphs; those that were made."""
-    return cuda_graph.install(monkeypatch, "app.training.fit")
+    return cuda_graph.install(monkeypatch, "app.training.recorded")
 
 
 def module_of(**sections) -> CodesignModule:
@@ -68,7 +73,7 @@ def test_replays_give_the_losses_and_gradients_of_launched_passes(graphs, accumu
             for past in list(batches(number))[-accumulate:]:
                 expected = passes(module, *past, ledger)
             assert_same([found, of_replays], [expected, gradients(module)])
-    assert recorded.served and not ledger.shapes
+    assert recorded.serves and not ledger.shapes
     assert [graph.replays for graph in graphs] == [
         conditioned.count(kind) - WARM_UP for kind in _first_due(conditioned)
     ]
@@ -147,20 +152,62 @@ def test_shapes_beyond_the_most_are_launched(graphs, monkeypatch):
     assert len(graphs) == 1 < MOST
 
 
+def test_gradients_that_are_one_tensor_are_two_of_their_own(graphs):
+    """Clipping in place would otherwise shrink them twice."""
+    one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+
+    def losses(batch, conditioned):
+        return {"train_loss": (one + other).sum() * batch.res_mask.mean(1)}
+
+    recorded = RecordedPasses(losses, [one, other])
+    for _ in range(WARM_UP + 1):
+        one.grad = other.grad = None
+        recorded(noisy_batch(), False, 1.0)
+        one.grad.mul_(2)
+        assert_same(one.grad, 2 * other.grad)
+    assert recorded.serves
+
+
+def test_a_step_is_replayed_from_its_file_with_the_dropout_of_its_padding(graphs):
+    module = module_of()
+    for at in batches(3, 13):
+        found = passes(module, *at, Ledger(), recorded=recorder(module)), gradients(module)
+        launched = RecordedPasses(module.losses_of_part, module.parameters(), records=False)
+        assert_same((passes(module, *at, Ledger(), recorded=launched), gradients(module)), found)
+        unpadded = passes(module, *at, Ledger())
+        assert not unpadded["losses"]["train_loss"].equal(found[0]["losses"]["train_loss"])
+        module.zero_grad()
+
+
 # Ways back
 
 
-def test_what_cannot_be_recorded_is_launched_and_that_is_said_once(graphs, caplog, monkeypatch):
-    module = module_of()
+def test_what_cannot_be_recorded_is_an_error_that_names_the_cure(graphs, monkeypatch):
+    module = module_of(flow={"self_condition_share": 0.0})
     plain = module.losses
     monkeypatch.setattr(module, "losses", lambda batch: plain(batch) if bool(batch.res_mask.any()) else None)
     recorded = recorder(module)
+    for at in batches(WARM_UP):
+        passes(module, *at, Ledger(), recorded=recorded)
+    with pytest.raises(
+        UserError, match=r"cuda_graph=true: .* cannot be recorded .*not permitted.*: set cuda_graph=false"
+    ):
+        passes(module, *at, Ledger(), recorded=recorded)
+
+
+def test_out_of_memory_while_recording_costs_the_recording_and_not_the_batch(graphs, caplog, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.cuda, "graph", full)
+    module, ledger = module_of(), Ledger()
+    recorded = recorder(module)
     for at in batches(8):
-        found = passes(module, *at, Ledger(), recorded=recorded), gradients(module)
-        assert_same(found, (passes(module, *at, Ledger()), gradients(module)))
+        found = passes(module, *at, ledger, recorded=recorded), gradients(module)
+        assert_same(found, (passes(module, *at, ledger), gradients(module)))
     (warning,) = caplog.records
-    assert "cuda_graph: passes cannot be recorded" in warning.message and "not permitted" in warning.message
-    assert len(graphs) == 1 and not recorded.served
+    assert "out of memory beside what is recorded" in warning.message
+    assert not ledger.shapes and not recorded.serves and not recorded.holds_memory
 
 
 def test_out_of_memory_beside_what_is_recorded_costs_that_and_not_the_batch(graphs, caplog, monkeypatch):
@@ -200,7 +247,7 @@ def test_a_batch_for_which_memory_does_not_suffice_goes_through_in_recorded_halv
     for at, wanted in zip(batches(4), expected, strict=True):
         found = passes(module, *at, ledger, recorded=recorded), gradients(module)
         assert_same(found, wanted, rtol=1e-4, atol=1e-6)
-    assert ledger.shapes == {(3, MULTIPLE)} and recorded.served
+    assert ledger.shapes == {(3, MULTIPLE)} and recorded.serves
 
 
 # Runs
@@ -225,19 +272,64 @@ def test_a_run_is_the_same_and_goes_on_either_way(graphs, tmp_path, monkeypatch)
     for out in (plain, replayed):
         assert train([f"resume={out / 'checkpoints/last.ckpt'}", "trainer.max_steps=30"]) == 0
     assert_same_weights(plain, replayed)
+    assert "passes were replayed" in (replayed / "train.log").read_text()
     assert train([f"resume={last}", "trainer.max_steps=31", "cuda_graph=false"]) == 0
     assert runs.checkpoint(replayed)["trunkline"]["recipe"]["cuda_graph"] is False
 
 
+def test_an_optimizer_that_lacks_memory_beside_graphs_has_theirs(graphs, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.training.recorded.MULTIPLE", 1)
+    plain = run(tmp_path, "plain")
+    copied = steps.Before
+
+    def before(optimizer):
+        if any(graph.operators for graph in graphs) and not released:
+            released.append(True)
+            raise torch.OutOfMemoryError("out of memory")
+        return copied(optimizer)
+
+    released: list[bool] = []
+    monkeypatch.setattr(steps, "Before", before)
+    replayed = run(tmp_path, "replayed", "cuda_graph=true")
+    assert_same_weights(plain, replayed)
+    assert released and not recorded_in(replayed)
+    assert json.loads((replayed / "summary.json").read_text())["skipped_oom"] == 0
+
+
+def test_validation_has_the_memory_of_what_is_recorded(graphs, tmp_path, monkeypatch):
+    held, validate = [], Validate._take_losses
+
+    def take_losses(self, trainer):
+        held.append(trainer.lightning_module.step.recorded.holds_memory)
+        validate(self, trainer)
+
+    monkeypatch.setattr(Validate, "_take_losses", take_losses)
+    monkeypatch.setattr("app.training.recorded.MULTIPLE", 1)
+    validated = (
+        "trainer.validate_every=12",
+        "data.validation.fraction=0.2",
+        "validation.designs=0",
+        "validation.folds=0",
+    )
+    plain = run(tmp_path, "plain", "data.validation.fraction=0.2", "trainer.validate_every=null")
+    replayed = run(tmp_path, "replayed", "cuda_graph=true", *validated)
+    assert_same_weights(plain, replayed)
+    assert held == [False, False] and recorded_in(replayed)
+
+
 @pytest.mark.parametrize(
     ("typed", "reason"),
-    [((), "NVIDIA GPUs only, not on cpu: set cuda_graph=false"), (("trainer.strategy=fsdp",), "or trainer=ddp")],
+    [
+        ((), "NVIDIA GPUs only, not on cpu: set cuda_graph=false"),
+        (("trainer.strategy=fsdp",), "ranks wait for each other"),
+        (("model.trunk.stages.0.checkpoint=true",), "a stage with checkpoint"),
+    ],
 )
-def test_where_nothing_can_be_recorded_nothing_begins(typed, reason, tmp_path, monkeypatch, capsys):
+def test_where_nothing_can_be_recorded_nothing_begins(typed, reason, tmp_path, monkeypatch):
     if typed:
-        cuda_graph.install(monkeypatch, "app.training.fit")
+        cuda_graph.install(monkeypatch, "app.training.recorded")
     out = tmp_path / "out"
-    with pytest.raises(Exception, match="cuda_graph=true") as error:
+    with pytest.raises(UserError, match="cuda_graph=true") as error:
         train(arguments(tmp_path, "trainer.max_steps=2", f"out={out}", "cuda_graph=true", *typed))
     assert reason in str(error.value) and not out.exists()
 
@@ -255,8 +347,8 @@ def test_on_a_gpu_replays_give_the_losses_and_gradients_of_launched_passes(dtype
     optimizer = torch.optim.SGD(module.parameters(), 1e-3)
     if compiled:
         compile_in_place(module.model, torch.device(NVIDIA))
-    recorded, launched = recorder(module), recorder(module)
-    launched._wanted = False
+    recorded = recorder(module)
+    launched = RecordedPasses(module.losses_of_part, module.parameters(), records=False)
     for number, at in enumerate(batches(14, device=NVIDIA)):
         with torch.autocast(NVIDIA, dtype, enabled=dtype != torch.float32):
             found = passes(module, *at, Ledger(), recorded=recorded), gradients(module)
@@ -270,4 +362,4 @@ def test_on_a_gpu_replays_give_the_losses_and_gradients_of_launched_passes(dtype
             parameter.grad = gradient
         optimizer.step()
         module.zero_grad()
-    assert recorded.served and not [one for one in caplog.records if one.name.startswith("app.training")]
+    assert recorded.serves and not [one for one in caplog.records if one.name.startswith("app.training")]

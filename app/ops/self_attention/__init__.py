@@ -24,7 +24,7 @@ def order(call: Call) -> tuple[str, ...]:
     With gradients the reference takes a fifth less of an H200's time than `torch` at 256 residues and more; but it
     writes N^2 points a head, and in bfloat16 rounds four times as coarsely.
     """
-    return ("torch",) if call.backward else ("triton", "torch")
+    return ("torch",) if call.backward or call.dropout else ("triton", "torch")
 
 
 self_attention = Operation(

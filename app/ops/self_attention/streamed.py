@@ -105,7 +105,7 @@ def attend(
         mean = tl.dot(weight.to(value.dtype), value, mean * shrink[:, None], input_precision=PRECISION)
         highest = higher
 
-    # Without any key the total is exactly 0, and with one it never is: of the highest logit the weight is 1.
+    # Without any key the total is exactly 0; with one, the highest logit alone weighs 1.
     none = total == 0
     mean = tl.where(none[:, None], 0.0, mean) / tl.where(none, 1.0, total)[:, None]
     d = tl.arange(0, PAD)
