@@ -102,8 +102,7 @@ class RecordedPasses:
         self._gradients, self._pool = [], None
 
     def in_words(self) -> str:
-        number = self.replays + self.launches
-        return f"cuda_graph: {self.replays} of {number} passes were replayed, {len(self._graphs)} graphs are held"
+        return f"cuda_graph: {self.replays} of {self.replays + self.launches} passes were replayed"
 
     def _graph(self, batch: NoisyBatch, conditioned: bool, weight: float) -> "_Graph | None":
         """That of the batch's shape, recorded now if it is time to, or None."""
