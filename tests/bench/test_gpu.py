@@ -9,6 +9,7 @@ import torch
 from app.bench import bandwidth, cases, esm, longest, machine, measure, memory, models, run, sampling, timing
 from app.bench.run import Request, measured
 from app.model.esm.settings import EsmSize
+from tests import cuda_graph
 from tests.bench.here import Here
 
 CPU = torch.device("cpu")
@@ -31,11 +32,12 @@ class Event:
 
 @pytest.fixture(autouse=True)
 def pretended(monkeypatch):
-    """The CPU under the GPU's name; a compiler that does nothing."""
+    """The CPU under the GPU's name; a compiler that does nothing, and graphs that are none."""
     cases.cases()  # made once for all tests, under the real names
     for module in (bandwidth, longest, machine, measure, memory, models, sampling, timing):
         if hasattr(module, "NVIDIA"):
             monkeypatch.setattr(module, "NVIDIA", "cpu")
+    cuda_graph.install(monkeypatch, "app.bench.models")
     monkeypatch.setattr(timing, "_CACHE", 1)
     monkeypatch.setattr(timing, "_ROUND", 0)
     monkeypatch.setattr(sampling, "MOST_DESIGNS", 2)
