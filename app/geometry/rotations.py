@@ -19,8 +19,8 @@ def identity(*shape: int, device=None, dtype=torch.float32) -> Tensor:
 
 
 def product(first: Tensor, second: Tensor) -> Tensor:
-    """[..., 3, 3] @ [..., 3, n], written out: a library would take TF32 where float32 products may, which frames do not
-    bear; and a compiler fuses it with what is around it."""
+    """[..., 3, 3] @ [..., 3, n], written out: a library may take TF32 where that is allowed for products, which frames
+    do not bear; and a compiler fuses it with what is around it."""
     return (first[..., None] * second[..., None, :, :]).sum(-2)
 
 
