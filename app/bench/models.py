@@ -32,13 +32,11 @@ from app.devices import CPU, MPS, NVIDIA, has_cuda_graphs
 from app.errors import UserError
 from app.losses.codesign import losses
 from app.ops import select
+from app.sampling.graph import WARM_UP
 from app.sampling.prepared import prepared
 from app.training.recipe import Recipe
 from app.training.recorded import RecordedPasses
 from app.types import NoisyBatch, Prediction
-
-SETTLES = 2
-"""Runs before launches are recorded, where they are: of a compiled model one as it is, and one that compiles."""
 
 
 def cases() -> list[Case]:
@@ -77,7 +75,7 @@ def forward_job(point: Point, compiled: bool = False) -> Job:
         logits = prediction.pred_logits
         return {"positions": prediction.pred_trans} | ({} if logits is None else {"logits": logits})
 
-    return Job(run, run, largest_difference, batch=lambda backend: point.size, settles=SETTLES * compiled)
+    return Job(run, run, largest_difference, batch=lambda backend: point.size, settles=WARM_UP * compiled)
 
 
 def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = False, recorded: bool = False) -> Job:
@@ -110,7 +108,9 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
     def run(backend: str) -> None:
         made.model.train()
         if recorded and backend != REFERENCE:
-            replay(recorders.setdefault(backend, recorder(backend)), point.torch_dtype)
+            if backend not in recorders:
+                recorders[backend] = recorder(backend)
+            replay(recorders[backend], point.torch_dtype)
         else:
             step(backend)
 
@@ -118,7 +118,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
         made.model.eval()
         if recorded and backend != REFERENCE:
             passes = recorder(backend)
-            for _ in range(SETTLES + 1):
+            for _ in range(WARM_UP + 1):
                 replay(passes, dtype)
         else:
             step(backend, dtype)
@@ -137,7 +137,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
         refuses,
         batch=lambda backend: point.size,
         apart=True,
-        settles=SETTLES if compiled or recorded else 0,
+        settles=WARM_UP if compiled or recorded else 0,
     )
 
 

@@ -240,9 +240,8 @@ def single_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 def recomputes(model: nn.Module) -> bool:
     """Whether any stage of a model makes activations again in the backward pass."""
-    parts = list(model.modules())
-    whole = any(part.recomputes is True for part in parts if isinstance(part, Layers))
-    return whole or any(getattr(part, "recomputes_edge_track", False) for part in parts)
+    names = "recomputes", "recomputes_edge_track"  # of `Layers`, and of blocks
+    return any(getattr(part, name, False) for part in model.modules() for name in names)
 
 
 def _layer(planned: tuple[str, BlockSettings] | Plan, checkpoint: Checkpoint) -> nn.Module:

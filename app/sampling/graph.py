@@ -13,7 +13,8 @@ from app.sampling.step import Clean, Point
 log = logging.getLogger(__name__)
 
 WARM_UP = 2
-"""Steps before the capture: a compiled model is compiled in the second (see `app.model.compiled`)."""
+"""Steps before the capture, and passes of training: a compiled model is compiled in the second (see
+`app.model.compiled`)."""
 
 
 class Replayed:

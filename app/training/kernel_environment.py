@@ -39,7 +39,7 @@ class KernelEnvironment(Callback):
         self.phase = Phase()
         self._before: KernelSettings | None = None  # what held before the run
         self._news = select.News()
-        self._replays = False  # whether passes did when it was last kept what the run is computed with
+        self._replays = False  # whether passes are replayed, as of the last batch
 
     @property
     def is_training(self) -> bool:
@@ -76,7 +76,8 @@ class KernelEnvironment(Callback):
         lines = self._news.lines()
         for line in lines:
             say(line)
-        if lines or self._replays != self._replayed(module):
+        before, self._replays = self._replays, self._replayed(module)
+        if lines or self._replays != before:
             self._keep(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -97,8 +98,7 @@ class KernelEnvironment(Callback):
         if self.folder is not None:
             told = {"device": str(module.device), "precision": str(trainer.precision), "versions": _versions()}
             told |= {"git": git_state(), "environment": environment.report(), "kernels": account.kernels()}
-            self._replays = self._replayed(module)
-            self.folder.tell(told | {"compiled": has_served(module.model), "cuda_graph": self._replays})
+            self.folder.tell(told | {"compiled": has_served(module.model), "cuda_graph": self._replayed(module)})
 
     @staticmethod
     def _replayed(module: LightningModule) -> bool:

@@ -17,15 +17,13 @@ from app.config.keys import one_line
 from app.devices import free_memory, full_precision, has_cuda_graphs, is_out_of_memory
 from app.errors import UserError
 from app.model.stack import recomputes
+from app.sampling.graph import WARM_UP
 from app.types import NoisyBatch
 
 log = logging.getLogger(__name__)
 
 MULTIPLE = 16
 """Residues to whose multiples batches are padded, so that their shapes come again."""
-
-WARM_UP = 2
-"""Passes of a shape before it is recorded, in which kernels are chosen, tuned, loaded and compiled."""
 
 MOST = 64
 """Graphs; each takes some megabytes of memory that no other one uses."""

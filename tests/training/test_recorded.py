@@ -13,7 +13,7 @@ from app.model.compiled import compile_in_place
 from app.training import step as steps
 from app.training.module import CodesignModule
 from app.training.passes import Place, passes
-from app.training.recorded import MOST, MULTIPLE, WARM_UP, RecordedPasses, padded
+from app.training.recorded import MOST, MULTIPLE, WARM_UP, RecordedPasses, padded, refuse
 from app.training.run import train
 from app.training.validate import Validate
 from app.types import Share
@@ -332,6 +332,15 @@ def test_where_nothing_can_be_recorded_nothing_begins(typed, reason, tmp_path, m
     with pytest.raises(UserError, match="cuda_graph=true") as error:
         train(arguments(tmp_path, "trainer.max_steps=2", f"out={out}", "cuda_graph=true", *typed))
     assert reason in str(error.value) and not out.exists()
+
+
+def test_a_language_model_is_refused():
+    """Unlike one of the same kind without: it reads on the host."""
+    model = tiny_module().model
+    refuse(model, torch.device(NVIDIA), "auto")
+    model.esm = torch.nn.Identity()
+    with pytest.raises(UserError, match=r"cuda_graph=true: a language model .*: set cuda_graph=false"):
+        refuse(model, torch.device(NVIDIA), "auto")
 
 
 # On a GPU
