@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -15,8 +16,11 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Call `main` with the command line's arguments and exit with the status that it returns (None: 0).
 
     A UserError is printed as `error: message` on standard error and exits with 2, Ctrl-C with 130; any other exception
-    keeps its traceback.
+    keeps its traceback. Where a compiled library ends the process, as a kernel may, standard error says in which lines
+    of Python it was.
     """
+    if not faulthandler.is_enabled():
+        faulthandler.enable(file=2)
     if hasattr(sys.stdout, "reconfigure"):  # as standard error has it: a file's name need not be valid UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

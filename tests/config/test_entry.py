@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import pytest
@@ -38,3 +39,16 @@ def test_interruption_and_defects(monkeypatch, capsys):
     assert status(interrupted, monkeypatch) == 130
     with pytest.raises(ZeroDivisionError):
         run(defect)
+
+
+def test_a_library_that_ends_the_process_leaves_a_trace():
+    script = """
+import ctypes
+from app.config.entry import run
+def deep_in_a_kernel(arguments):
+    ctypes.CDLL(None).abort()
+run(deep_in_a_kernel)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode < 0
+    assert "Fatal Python error: Aborted" in ended.stderr and "deep_in_a_kernel" in ended.stderr

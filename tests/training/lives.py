@@ -77,7 +77,8 @@ def live_dangerously(
         fate.cut_saves += any(out.rglob(".*.tmp"))
         if ends == [0] * ranks:
             return fate
-        assert all(end in (0, 1, *(128 + n for n in ENDED_BY), *(-n for n in ENDED_BY)) for end in ends), said(out)
+        allowed = (0, 1, *(128 + n for n in ENDED_BY), *(-n for n in ENDED_BY))
+        assert all(end in allowed for end in ends), f"{ends}: {said(out)}"
         assert fate.kills, said(out)
         if all(end > 128 for end in ends):
             fate.saved.append(life)
