@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from app.training.shards import whole
 from app.training.strategies import reshard
 
 KEY = "ema_state_dict"
@@ -98,17 +99,13 @@ class Ema(Callback):
             parameters[name].copy_(value)
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = {name: _whole(value) for name, value in self._average.items()}
+        checkpoint[KEY] = whole(self._average)
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates = int(state["updates"])
-
-
-def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
 def _laid_out_like(parameter: nn.Parameter, value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
@@ -22,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from app.errors import UserError
 from app.model.stack import single_layers
 from app.training.recipe import TrainerSettings
+from app.training.shards import whole
 from app.types import Frames, NoisyBatch, Prediction, TrunkState
 
 FSDP = "fsdp"
@@ -59,10 +61,12 @@ class FullyShard(ModelParallelStrategy):
     def lightning_restore_optimizer(self) -> bool:
         return True  # after the module had its say on a checkpoint, whose groups of parameters may be others
 
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return whole(get_model_state_dict(self.model))
+
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         optimizer = getattr(optimizer, "_optimizer", optimizer)  # Lightning wraps it
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(self.model, optimizer, options=options)
+        state = whole(get_optimizer_state_dict(self.model, optimizer))
         return self._keyed(state, OptimStateKeyType.PARAM_ID, optimizer) if self.global_rank == 0 else state
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
