@@ -2,6 +2,9 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what schedulers send before they kill; what SLURM is told to send some time before that. Of several that
@@ -21,3 +24,28 @@ def tell(text: str) -> None:
         for stream in (1, 2) if same else (2,):
             os.dup2(nowhere, stream)
         os.close(nowhere)
+
+
+@contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """A context, or a function so decorated, that Ctrl-C ends in KeyboardInterrupt where it would end in an error: for
+    work with numpy's functions of strings, which make a TypeError of it."""
+    before, came = signal.getsignal(signal.SIGINT), False
+
+    def receive(number, frame):
+        nonlocal came
+        came = True
+        before(number, frame)
+
+    ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, receive)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)

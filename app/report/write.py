@@ -6,11 +6,13 @@ from app.errors import UserError
 from app.files.listed import refuse_unlisted
 from app.report import viewer as viewers
 from app.report.page import Page, render
+from app.signals import heeding_ctrl_c
 from app.structure.atomic import replacing
 
 REPORT = "report.html"
 
 
+@heeding_ctrl_c()
 def write(folder: Path, viewer: Path | None = None) -> Path:
     """Write `folder/report.html` from what lies in the folder, and return its path.
 
