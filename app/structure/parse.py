@@ -13,6 +13,7 @@ from biotite.structure.io.pdb import PDBFile
 from biotite.structure.io.pdbx import CIFFile
 
 from app.errors import UserError
+from app.signals import heeding_ctrl_c
 
 FORMATS = {".pdb": "pdb", ".ent": "pdb", ".cif": "mmcif", ".mmcif": "mmcif"}
 SUFFIXES = ", ".join(FORMATS)
@@ -63,7 +64,7 @@ def parse(content: bytes, path: str | os.PathLike, model: int = 1) -> tuple[stru
         file_format = "mmcif"
     parser = _parse_mmcif if file_format == "mmcif" else _parse_pdb
     try:
-        with warnings.catch_warnings():
+        with heeding_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # elements guessed from atom names: unused here
             atoms, models = parser(text, model)
     except UserError as error:

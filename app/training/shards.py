@@ -34,8 +34,8 @@ def _one_by_one(shards: list[DTensor]) -> Iterator[Tensor]:
 def _in_one_exchange(shards: list[DTensor]) -> Iterator[Tensor]:
     """What `_one_by_one` gives, on the first rank; on the others nothing of use.
 
-    One exchange a tensor is hundreds a checkpoint: on CPUs each takes milliseconds, and in torch
-    2.13 gloo was seen to spoil its own memory in one of some 300,000, which ends the process.
+    One exchange a tensor is hundreds a checkpoint: on CPUs each takes milliseconds, and in torch 2.13 gloo was seen to
+    spoil its own memory, once after some 300,000, which ends the process.
     """
     mine = [shard.to_local() for shard in shards]
     if not shards:
