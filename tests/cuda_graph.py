@@ -31,6 +31,8 @@ class Graph(TorchDispatchMode):
         if name in _READS_ON_HOST:
             raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
         out = func(*args, **(kwargs or {}))
+        if name == "lift_fresh":  # torch.tensor: on a GPU, numbers on their way there
+            raise RuntimeError("Cannot copy between CPU and CUDA tensors during CUDA graph capture")
         self.operators.append((func, args, kwargs or {}, out))
         return out
 

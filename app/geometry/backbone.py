@@ -12,10 +12,8 @@ _N, _CA, _C, _CB, _O = atoms.N, atoms.CA, atoms.C, atoms.CB, atoms.O
 
 def backbone_atoms(frames: Frames) -> Tensor:
     """N, CA, C of ideal residues in these frames, [..., N, 3, 3]; frames [..., N], angstrom."""
-    ideal = torch.tensor(
-        [backbone.IDEAL_N, backbone.IDEAL_CA, backbone.IDEAL_C], device=frames.trans.device, dtype=frames.trans.dtype
-    )
-    return ideal @ frames.rotmats.mT + frames.trans[..., None, :]
+    ideal = backbone.IDEAL_N, backbone.IDEAL_CA, backbone.IDEAL_C
+    return torch.stack([_placed(point, frames) for point in ideal], dim=-2)
 
 
 def to_atom37(frames: Frames, peptide_bond: Tensor | None = None, *, oxygen: str = "planar") -> Tensor:
@@ -27,9 +25,9 @@ def to_atom37(frames: Frames, peptide_bond: Tensor | None = None, *, oxygen: str
     the CA-C axis, where Multiflow's `to_atom37` has it.
     Returns [..., N, 37, 3], angstrom.
     """
-    rotmats, trans = frames.rotmats, frames.trans
+    trans = frames.trans
     n, ca, c = backbone_atoms(frames).unbind(-2)
-    cb = rotmats @ trans.new_tensor(backbone.IDEAL_CB) + trans
+    cb = _placed(backbone.IDEAL_CB, frames)
     to_c = F.normalize(c - ca, dim=-1)
     if oxygen == "collapsed":
         o = c + backbone.OXYGEN_ALONG_CA_C * to_c
@@ -45,3 +43,13 @@ def to_atom37(frames: Frames, peptide_bond: Tensor | None = None, *, oxygen: str
     placed = {_N: n, _CA: ca, _C: c, _CB: cb, _O: o}
     atom37 = torch.stack([placed[slot] for slot in range(len(placed))], dim=-2)
     return F.pad(atom37, (0, 0, 0, atoms.NUM_ATOM37 - len(placed)))
+
+
+def _placed(point: tuple[float, float, float], frames: Frames) -> Tensor:
+    """A point in every frame's own coordinates, [..., N, 3].
+
+    Of numbers, since a tensor of them would be copied to a GPU each time, which waits for it and cannot be recorded.
+    """
+    along_x, along_y, along_z = frames.rotmats.unbind(-1)
+    x, y, z = point
+    return x * along_x + y * along_y + z * along_z + frames.trans

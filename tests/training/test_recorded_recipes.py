@@ -1,0 +1,68 @@
+"""Passes of every recipe that `cuda_graph=true` takes can be recorded, with every part of the loss."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from app.config.compose import compose
+from app.data.ledger import Ledger
+from app.devices import NVIDIA
+from app.training.module import CodesignModule
+from app.training.passes import passes
+from app.training.recorded import MULTIPLE, WARM_UP, RecordedPasses, refuse
+from tests import cuda_graph
+from tests.test_every_recipe import RECIPES, made, recipe
+from tests.training.test_recorded import assert_same, batches, gradients
+
+LOSS = ("loss.auxiliary_weight=1", "loss.auxiliary_min_t=0", "loss.token_likelihood_weighting=true")
+NARROW = ("model.c_s=32", "model.node_embed.c_position=16", "model.node_embed.c_time=16")
+
+
+def _language_model(name: str) -> bool:
+    return compose("train", [f"recipe={name}"])["model"]["esm"]["kind"] != "none"
+
+
+every_recipe = pytest.mark.parametrize("name", [one for one in RECIPES if not _language_model(one)])
+
+
+def module_of(name: str, narrow: bool) -> CodesignModule:
+    config = _at_once(recipe(None, f"recipe={name}", *LOSS, *(NARROW if narrow else ())))
+    if narrow and config["model"]["c_z"]:
+        config["model"]["c_z"] = 16
+    module = made(config).train()
+    refuse(module.model, torch.device(NVIDIA), "auto")
+    return module
+
+
+def _at_once(config: Any) -> Any:
+    """Without stages that make their activations again."""
+    if isinstance(config, list):
+        return [_at_once(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {key: False if key == "checkpoint" else _at_once(value) for key, value in config.items()}
+
+
+def assert_replays(module: CodesignModule, device: str, dtype: torch.dtype = torch.float32) -> None:
+    recorded = RecordedPasses(module.losses_of_part, module.parameters())
+    launched = RecordedPasses(module.losses_of_part, module.parameters(), records=False)
+    for at in batches(2 * WARM_UP + 3, 2 * MULTIPLE, device):
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            found = passes(module, *at, Ledger(), recorded=recorded), gradients(module)
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            assert_same(found, (passes(module, *at, Ledger(), recorded=launched), gradients(module)))
+    assert recorded.serves
+
+
+@every_recipe
+def test_they_can_be_recorded(name, monkeypatch):
+    cuda_graph.install(monkeypatch, "app.training.recorded")
+    assert_replays(module_of(name, narrow=True), "cpu")
+
+
+@pytest.mark.gpu
+@every_recipe
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_they_can_be_recorded_on_a_gpu(name, dtype):
+    assert_replays(module_of(name, narrow=False).to(NVIDIA), NVIDIA, dtype)
