@@ -12,7 +12,13 @@ from app.devices import NVIDIA
 from app.errors import UserError
 from app.ops import select
 
-FASTER = ("model-forward-compiled", "model-train-compiled", "model-train-recorded", "sampling-compiled")
+FASTER = (
+    "model-forward-compiled",
+    "model-train-compiled",
+    "model-train-recorded",
+    "model-train-compiled-recorded",
+    "sampling-compiled",
+)
 OF_A_RECIPE = ("model-forward", "model-train", "model-train-checkpointed", "sampling", *FASTER, longest.NAME)
 """Take NAME:RECIPE too."""
 

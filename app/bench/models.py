@@ -53,6 +53,7 @@ def cases() -> list[Case]:
         "model-train-checkpointed": (partial(train_job, checkpoint=True), checkpointed),
         "model-train-compiled": (partial(train_job, compiled=True), train_faster),
         "model-train-recorded": (partial(train_job, recorded=True), train_faster),
+        "model-train-compiled-recorded": (partial(train_job, compiled=True, recorded=True), train_faster),
     }
     return [Case(name, job, model_backends, sizes, OF_MODELS) for name, (job, sizes) in made.items()]
 

@@ -37,7 +37,11 @@ def test_doctor_tries_three_types(monkeypatch):
     [
         NAME,
         f"{NAME}-train",
-        *(f"{name}:tiny" for name in ("model-forward", "model-train", "model-train-recorded", "sampling")),
+        "model-forward:tiny",
+        "model-train:tiny",
+        "model-train-recorded:tiny",
+        "model-train-compiled-recorded:tiny",
+        "sampling:tiny",
     ],
 )
 def test_bench_has_every_figure(case):
