@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what schedulers send before they kill; what SLURM is told to send some time before that. Of several that
@@ -26,24 +27,29 @@ def tell(text: str) -> None:
         os.close(nowhere)
 
 
+class _Heard:
+    """Python's own handler of Ctrl-C, and whether it was called."""
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
 @contextmanager
 def heeding_ctrl_c() -> Iterator[None]:
     """A context, or a function so decorated, that Ctrl-C ends in KeyboardInterrupt where it would end in an error: for
-    work with numpy's functions of strings, which make a TypeError of it."""
-    before, came = signal.getsignal(signal.SIGINT), False
-
-    def receive(number, frame):
-        nonlocal came
-        came = True
-        before(number, frame)
-
+    work with numpy's functions of strings, which make a TypeError of it. It may hold another one."""
+    before = signal.getsignal(signal.SIGINT)
+    heard = before if isinstance(before, _Heard) else _Heard()
     ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
     if ours:
-        signal.signal(signal.SIGINT, receive)
+        signal.signal(signal.SIGINT, heard)
     try:
         yield
     except Exception as error:
-        if came:
+        if heard.came:
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_READS_ON_HOST = {"_local_scalar_dense", "nonzero", "item", "is_nonzero", "equal"}
+_READS_ON_HOST = {"_local_scalar_dense", "nonzero", "item", "is_nonzero", "equal", "masked_select", "_unique2"}
 
 
 class Graph(TorchDispatchMode):
@@ -28,7 +28,7 @@ class Graph(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().removeprefix("aten::").partition(".")[0]
-        if name in _READS_ON_HOST:
+        if name in _READS_ON_HOST or _sized_by_numbers(name, args, kwargs or {}):
             raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
         out = func(*args, **(kwargs or {}))
         if name == "lift_fresh":  # torch.tensor: on a GPU, numbers on their way there
@@ -43,6 +43,15 @@ class Graph(TorchDispatchMode):
                 for old, new in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
                     if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
                         old.copy_(new)
+
+
+def _sized_by_numbers(name: str, args: tuple, kwargs: dict) -> bool:
+    """Indexing by a mask, or repeating by a tensor: only the numbers tell the result's size."""
+    if name == "repeat_interleave":
+        return isinstance(args[0], torch.Tensor) and len(args) == 1 and kwargs.get("output_size") is None
+    return name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+        index is not None and index.dtype == torch.bool for index in args[1]
+    )
 
 
 @contextmanager

@@ -22,6 +22,21 @@ def test_ctrl_c_is_one_though_a_library_makes_an_error_of_it():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_one_that_came_within_another_context_is_heard_in_both():
+    passed = []
+    with pytest.raises(KeyboardInterrupt), heeding_ctrl_c():
+        try:
+            with heeding_ctrl_c():
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    raise TypeError from None
+        except Exception:
+            passed.append("told as an error, and passed over")
+    assert not passed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_other_errors_stay_and_other_handlers_too():
     with pytest.raises(ZeroDivisionError), heeding_ctrl_c():
         raise ZeroDivisionError

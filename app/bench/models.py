@@ -35,7 +35,7 @@ from app.ops import select
 from app.sampling.graph import WARM_UP
 from app.sampling.prepared import prepared
 from app.training.recipe import Recipe
-from app.training.recorded import RecordedPasses
+from app.training.recorded import RecordedPasses, unrecordable
 from app.types import NoisyBatch, Prediction
 
 
@@ -128,8 +128,7 @@ def train_job(point: Point, checkpoint: bool | None = None, compiled: bool = Fal
         return gradients
 
     def refuses(backend: str) -> str | None:
-        lacks = recorded and backend != REFERENCE and not has_cuda_graphs(point.torch_device)
-        return f"there are CUDA graphs on NVIDIA GPUs only, not on {point.device}" if lacks else None
+        return unrecordable(made.model, point.torch_device, "auto") if recorded and backend != REFERENCE else None
 
     return Job(
         run,

@@ -33,9 +33,10 @@ def bench(
 ) -> None:
     """Measure speed, memory and errors of every backend beside the reference: everything, or the cases of --only.
 
-    Cases: model-forward, model-train, model-train-checkpointed, sampling, esm, longest, and every operation, forward
-    (NAME) and with its backward pass (NAME-train). Progress goes to standard error; what is done when it is interrupted
-    is shown. Exits with 1 where nothing could be measured.
+    Cases: model-forward, model-train and sampling, each also as NAME-compiled, model-train-checkpointed,
+    model-train-recorded, model-train-compiled-recorded, esm, longest, and every operation, forward (NAME) and with its
+    backward pass (NAME-train). Progress goes to standard error; what is done when it is interrupted is shown. Exits
+    with 1 where nothing could be measured.
     """
     settings = environment.of_command_line([f"environment={named}"])
     environment.prepare(settings)

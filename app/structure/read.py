@@ -14,6 +14,7 @@ from app.chem import atoms as slots
 from app.chem.residue_atoms import ATOM37_OF_AATYPE
 from app.chem.residues import MODIFIED_TO_PARENT, THREE_TO_INDEX, UNKNOWN, index_of
 from app.errors import UserError
+from app.signals import heeding_ctrl_c
 from app.structure import numbering
 from app.structure.conformers import choose_conformers
 from app.structure.losses import Loss, losses
@@ -83,6 +84,7 @@ def read_structure_with_report(path: str | os.PathLike, model: int = 1) -> tuple
     return read_content(read_bytes(path), path, model)
 
 
+@heeding_ctrl_c()
 def read_content(content: bytes, path: str | os.PathLike, model: int = 1) -> tuple[Protein, ReadReport]:
     """As `read_structure_with_report`, for a file's content already in memory; path gives its name and format."""
     atoms, models = parse(content, path, model)

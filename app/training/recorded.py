@@ -180,17 +180,21 @@ class _Graph:
 
 def refuse(model: nn.Module, device: torch.device, strategy: str) -> None:
     """Raises UserError where a model's passes cannot be recorded. strategy: Lightning's name of it."""
+    if reason := unrecordable(model, device, strategy):
+        raise UserError(f"cuda_graph=true: {reason}: set cuda_graph=false")
+
+
+def unrecordable(model: nn.Module, device: torch.device, strategy: str) -> str | None:
+    """Why a model's passes cannot be recorded, or None."""
     if not has_cuda_graphs(device):
-        reason = f"there are CUDA graphs on NVIDIA GPUs only, not on {device.type}"
-    elif strategy.startswith("fsdp"):
-        reason = f"with trainer.strategy={strategy} ranks wait for each other within what would be recorded"
-    elif model.esm is not None:
-        reason = "a language model looks at its tokens on the host"
-    elif recomputes(model):
-        reason = "a stage with checkpoint: true or edge takes the generator's state, which no replay does"
-    else:
-        return
-    raise UserError(f"cuda_graph=true: {reason}: set cuda_graph=false")
+        return f"there are CUDA graphs on NVIDIA GPUs only, not on {device.type}"
+    if strategy.startswith("fsdp"):
+        return f"with trainer.strategy={strategy} ranks wait for each other within what would be recorded"
+    if model.esm is not None:
+        return "a language model looks at its tokens on the host"
+    if recomputes(model):
+        return "a stage with checkpoint: true or edge takes the generator's state, which no replay does"
+    return None
 
 
 def padded(batch: NoisyBatch, multiple: int) -> NoisyBatch:

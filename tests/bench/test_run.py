@@ -63,11 +63,20 @@ def test_checkpointing_changes_no_gradient():
 
 
 def test_training_is_recorded_before_it_is_timed_but_for_the_reference(monkeypatch):
-    graphs = cuda_graph.install(monkeypatch, "app.bench.models")
+    graphs = cuda_graph.install(monkeypatch, "app.training.recorded")
     found = by_backend("model-train-recorded:tiny")
     assert found[AUTO].max_error < 1e-4
     of_gradients, of_times = graphs
     assert of_gradients.replays == 1 and of_times.replays > 1
+
+
+def test_what_training_would_not_record_is_left_out(monkeypatch):
+    cuda_graph.install(monkeypatch, "app.training.recorded")
+    monkeypatch.setattr("app.training.recorded.recomputes", lambda model: True)
+    said: list[str] = []
+    (reference,) = rows("model-train-recorded:tiny", said=said)
+    assert reference.backend == REFERENCE
+    assert any("auto left out: a stage with checkpoint" in line for line in said)
 
 
 def test_half_precision_is_held_to_float32():
