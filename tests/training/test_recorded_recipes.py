@@ -13,7 +13,7 @@ from app.data.ledger import Ledger
 from app.devices import NVIDIA
 from app.training.module import CodesignModule
 from app.training.passes import passes
-from app.training.recorded import MULTIPLE, WARM_UP, RecordedPasses, refuse
+from app.training.recorded import WARM_UP, RecordedPasses, refuse
 from tests import cuda_graph
 from tests.model.test_compiled import in_slices
 from tests.test_every_recipe import RECIPES, made, recipe
@@ -53,10 +53,10 @@ def _at_once(config: Any) -> Any:
     return {key: False if key == "checkpoint" else _at_once(value) for key, value in config.items()}
 
 
-def assert_replays(module: CodesignModule, device: str, dtype: torch.dtype = torch.float32) -> None:
+def assert_replays(module: CodesignModule, device: str, dtype: torch.dtype = torch.float32, length: int = 32) -> None:
     recorded = RecordedPasses(module.losses_of_part, module.parameters())
     launched = RecordedPasses(module.losses_of_part, module.parameters(), records=False)
-    for at in batches(WARM_UP + 2, 2 * MULTIPLE, device):
+    for at in batches(WARM_UP + 2, length, device):
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             found = passes(module, *at, Ledger(), recorded=recorded), gradients(module)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
@@ -70,7 +70,7 @@ def test_they_can_be_recorded(name, sliced, monkeypatch):
     cuda_graph.install(monkeypatch, "app.training.recorded")
     if sliced:
         in_slices(monkeypatch)
-    assert_replays(module_of(name, narrow=True), "cpu")
+    assert_replays(module_of(name, narrow=True), "cpu", length=16 if sliced else 32)
 
 
 @pytest.mark.gpu
