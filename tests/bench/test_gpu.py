@@ -37,7 +37,8 @@ def pretended(monkeypatch):
     for module in (bandwidth, longest, machine, measure, memory, models, sampling, timing):
         if hasattr(module, "NVIDIA"):
             monkeypatch.setattr(module, "NVIDIA", "cpu")
-    cuda_graph.install(monkeypatch, "app.bench.models")
+    for module in ("app.bench.models", "app.training.recorded"):
+        cuda_graph.install(monkeypatch, module)
     monkeypatch.setattr(timing, "_CACHE", 1)
     monkeypatch.setattr(timing, "_ROUND", 0)
     monkeypatch.setattr(sampling, "MOST_DESIGNS", 2)
