@@ -49,4 +49,4 @@ def test_a_few_kills(tmp_path, setting):
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_many_kills(tmp_path, setting):
-    kill(setting, 24, tmp_path)
+    kill(setting, 8, tmp_path)

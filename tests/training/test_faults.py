@@ -87,4 +87,4 @@ def test_a_few_kills(tmp_path, setting, kills):
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_many_kills(tmp_path, setting):
-    kill(setting, 24, tmp_path)
+    kill(setting, 12, tmp_path)
