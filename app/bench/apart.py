@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -79,11 +80,17 @@ class Apart:
         return value
 
     def _start(self) -> None:
-        for context in map(get_context, _METHODS):
-            self._connection, its = context.Pipe()
+        resource_tracker.ensure_running()  # which would unblock Ctrl-C below
+        for method in _METHODS:
+            context = get_context(method)
+            connection, its = context.Pipe()
             settings = EnvironmentSettings(matmul_precision=torch.get_float32_matmul_precision())
-            self._process = context.Process(target=_serve, args=(its, settings))
-            self._process.start()
+            process = context.Process(target=_serve, args=(its, settings))
+            with _deaf_to_ctrl_c():
+                (forkserver.ensure_running if method == "forkserver" else process.start)()
+            if method == "forkserver":
+                process.start()  # waits until the server has imported everything
+            self._process, self._connection = process, connection
             its.close()  # so that the end of the process is the end of the connection
             if self._can_use_a_gpu():
                 return
@@ -97,16 +104,25 @@ class Apart:
             return False
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started here never hears it, as a terminal sends it to all and who started them ends them. It reaches
+    this process when the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, settings: EnvironmentSettings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who started this one ends it
-    connection.send(can_use_a_gpu())
-    environment.apply(settings)
-    while True:
-        try:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, ConnectionError):  # who started this one is gone
+        connection.send(can_use_a_gpu())
+        environment.apply(settings)
+        while True:
             function, arguments = connection.recv()
-        except EOFError:
-            return
-        connection.send(attempt(function, arguments))
+            connection.send(attempt(function, arguments))
 
 
 def can_use_a_gpu() -> bool:

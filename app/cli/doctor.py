@@ -1,6 +1,7 @@
 """`python -m app doctor`."""
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ def doctor(
     """Try every backend of every operation here: does it run, is it right, how fast is it, would `auto` choose it.
 
     Each is run forward and backward, in float32 and in half precision, and compared with the reference in float64.
-    Exits with 1 if any is wrong.
+    What is done when it is interrupted is shown. Exits with 1 if any is wrong.
     """
     settings = environment.of_command_line([f"environment={named}"])
     environment.prepare(settings)
@@ -45,6 +46,7 @@ def doctor(
         notes.print(f"{name}: {words}")
     lengths = tuple(dict.fromkeys(length or LENGTHS))
     rows, interrupted = [], False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit ends it as Ctrl-C does
     with notes.status("", spinner="dots") as status:
         try:
             for row in examine(chosen.type, lengths):

@@ -2,8 +2,10 @@
 
 import operator
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,29 @@ def test_a_crash_takes_only_its_own_process():
         with pytest.raises(Failed, match="crashed"):
             apart(os.abort)
         assert apart(operator.add, 1, 2) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.1, 1.0, 3.0, 8.0])
+def test_ctrl_c_while_it_starts_is_ctrl_c(after):
+    """A terminal sends it to all processes. The server that imports everything takes some seconds."""
+    code = """
+import time
+from app.bench.apart import Apart
+try:
+    with Apart() as apart:
+        print("starts", flush=True)
+        apart(time.sleep, 60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True, **pipes) as process:
+        assert process.stdout.readline() == "starts\n"
+        time.sleep(after)
+        os.killpg(process.pid, signal.SIGINT)
+        told, errors = process.communicate(timeout=50)
+    assert (told, errors) == ("interrupted\n", "")
 
 
 def fail_as_a_gpu_does() -> None:

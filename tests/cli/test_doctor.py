@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,17 +74,22 @@ def test_a_wrong_answer_exits_with_one(one_operation, monkeypatch):
         assert "values off by" in result.stdout
 
 
-def test_what_was_tried_before_an_interruption_is_shown(one_operation, monkeypatch):
-    real = doctor._row
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_tried_before_an_interruption_is_shown(one_operation, monkeypatch, number):
+    real, before = doctor._row, signal.getsignal(signal.SIGTERM)
 
     def interrupted(operation, backend, *rest):
         if backend.name == "torch":
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return real(operation, backend, *rest)
 
     monkeypatch.setattr(doctor, "_row", interrupted)
-    result = run()
+    try:
+        result = run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 130 and "interrupted" in result.stdout
+    assert f"{NAME} " in result.stdout and "reference" in result.stdout
 
 
 def test_an_unknown_device_is_one_line():
