@@ -1,6 +1,7 @@
 """torch.compile with a way back: where the compiler is missing or fails, the same numbers come without it."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,8 +52,8 @@ class Compiled:
         if not has_compiler(device):
             _warn(f"its support of {device.type} is a prototype")
             return
-        if torch._dynamo.config.disable:
-            _warn("TORCHDYNAMO_DISABLE=1 has switched it off")
+        if by := _switched_off():
+            _warn(f"{by} has switched it off")
             return
         try:
             self.compiled = torch.compile(function, **how)
@@ -121,6 +122,13 @@ def _leave_open(batch: Any) -> None:
         for dim in range(min(value.dim(), 2)) if isinstance(value, Tensor) else ():
             if value.shape[dim] > 1:
                 torch._dynamo.maybe_mark_dynamic(value, dim)
+
+
+def _switched_off() -> str | None:
+    """The variable by which the user has switched the compiler off: torch.compile then quietly does nothing."""
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":
+        return "TORCHDYNAMO_DISABLE=1"
+    return "TORCH_COMPILE_DISABLE=1" if torch._dynamo.config.disable else None
 
 
 def _reason(error: Exception) -> str:

@@ -265,12 +265,14 @@ def test_running_out_of_memory_is_not_tried_again():
     assert len(calls) == 4
 
 
-def test_where_it_is_switched_off_it_does_not_claim_to_serve(caplog):
-    with torch._dynamo.config.patch(disable=True):
+@pytest.mark.parametrize("variable", ["TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"])
+def test_where_it_is_switched_off_it_does_not_claim_to_serve(variable, monkeypatch, caplog):
+    monkeypatch.setenv(variable, "1")
+    with torch._dynamo.config.patch(disable=variable == "TORCH_COMPILE_DISABLE"):  # read when torch is imported
         compiled = Compiled(lambda batch: batch, CPU, lengths_vary=False)
-    for _ in range(3):
-        compiled(noisy_batch())
-    assert not compiled.served and "TORCHDYNAMO_DISABLE=1 has switched it off" in said(caplog)[0]
+        for _ in range(3):
+            compiled(noisy_batch())
+    assert not compiled.served and f"{variable}=1 has switched it off" in said(caplog)[0]
 
 
 def test_errors_of_the_function_are_its_own(caplog):
