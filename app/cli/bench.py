@@ -116,11 +116,13 @@ def _bandwidth(device: str, say: Callable[[str], None]) -> float | None:
 def _dtype(name: str, device: "torch.device") -> str:
     from app.devices import choose_dtype
 
-    there = []
-    for one in ("float32", "bfloat16", "float16"):
+    known, there = ("float32", "bfloat16", "float16"), []
+    for one in known:
         with suppress(UserError):
             choose_dtype(one, device)
             there.append(one)
+    if name not in known:
+        raise UserError(f"--dtype {name}: there is none of that name: use {' or '.join(there)}")
     if name not in there:
         raise UserError(f"--dtype {name}: the {device.type} device has none: use {' or '.join(there)}")
     return name

@@ -236,12 +236,10 @@ def require(
 
     dtype: that of the network's large tensors. backward: gradients will be asked for.
     """
+    _require_device(wanted, device.type, used)
     for name in sorted(used):
         if (named := getattr(wanted, name)) != "auto":
             backend = operations()[name].backends[named]
-            if not backend.is_for(device.type):
-                where = f"runs on {' and '.join(backend.devices)}, not on {device.type}"
-                raise UserError(f"kernels.{name}={named}: {where}: set kernels.{name}=auto or another backend")
             if backend.dtypes is not None and dtype not in backend.dtypes:
                 has = ", ".join(str(one).removeprefix("torch.") for one in backend.dtypes)
                 raise UserError(
@@ -254,6 +252,18 @@ def require(
                     " backend"
                 )
             operations()[name].function(named)
+
+
+def _require_device(wanted: KernelSettings, device: str, used: Collection[str]) -> None:
+    """All that run elsewhere are told at once: a group such as kernels=triton names several."""
+    named = {name: getattr(wanted, name) for name in sorted(used)}
+    backends = {name: operations()[name].backends[which] for name, which in named.items() if which != "auto"}
+    elsewhere = {name: one for name, one in backends.items() if not one.is_for(device)}
+    if elsewhere:
+        told = ", ".join(f"kernels.{name}={one.name}" for name, one in elsewhere.items())
+        where = " and ".join(dict.fromkeys(there for one in elsewhere.values() for there in one.devices))
+        runs, key = ("run", "kernels") if len(elsewhere) > 1 else ("runs", f"kernels.{next(iter(elsewhere))}")
+        raise UserError(f"{told}: {runs} on {where}, not on {device}: set {key}=auto or another backend")
 
 
 def prepare(device: torch.device, dtype: torch.dtype, backward: bool, used: Collection[str]) -> None:

@@ -48,7 +48,7 @@ def test_the_table_names_the_best():
         (["--only", "esm:tiny"], "take a recipe"),
         (["--only", "model-forward:tinyy"], "did you mean tiny"),
         (["--only", "model-forward", "--recipe", "nonsense"], "the recipes are"),
-        (["--dtype", "int8"], "--dtype int8: the cpu device has none: use float32 or bfloat16"),
+        (["--dtype", "int8"], "--dtype int8: there is none of that name: use float32 or bfloat16"),
         (["--dtype", "float16"], "--dtype float16: the cpu device has none: use float32 or bfloat16"),
         (["--only", "self_attentoin"], "did you mean self_attention"),
         (

@@ -263,6 +263,7 @@ def test_cuequivariance_begins_where_its_variable_says(name, variable):
 
 
 def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
+    monkeypatch.setattr("app.ops.packages.find_spec", lambda module: module)  # it is installed
     monkeypatch.delenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", raising=False)
     assert shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD") == 101
     monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "0")
@@ -270,6 +271,8 @@ def test_where_cuequivariance_begins_is_read_from_its_variable(monkeypatch):
     monkeypatch.setenv("CUEQ_TRIATTN_FALLBACK_THRESHOLD", "few")
     with pytest.raises(UserError, match="CUEQ_TRIATTN_FALLBACK_THRESHOLD=few is no number of residues"):
         shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD")
+    monkeypatch.setattr("app.ops.packages.find_spec", lambda module: None)  # nothing reads it
+    assert shortest_in_cuequivariance("CUEQ_TRIATTN_FALLBACK_THRESHOLD") == 1
 
 
 def test_what_is_counted_in_32_bits_are_the_heads_of_all_examples():

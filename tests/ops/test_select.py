@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from app.config.compose import compose
 from app.devices import NVIDIA, is_capturing
 from app.errors import UserError
 from app.ops import select
@@ -325,6 +326,28 @@ def test_a_set_of_backends_without_use_and_a_type_that_one_lacks_are_refused():
     narrow = KernelSettings(edge_transition="triton")
     with pytest.raises(UserError, match=r"edge_transition=triton: serves bfloat16, float16, .* runs in float32"):
         select.require(narrow, torch.device("cuda"), torch.float32, ["edge_transition"])
+
+
+def test_all_that_run_elsewhere_are_told_at_once():
+    asked = torch.device("cpu"), torch.bfloat16, ["edge_embedding", "edge_transition", "self_attention"]
+    both = KernelSettings(edge_embedding="triton", edge_transition="triton")
+    told = "kernels.edge_embedding=triton, kernels.edge_transition=triton: run on cuda, not on cpu: set kernels=auto or"
+    with pytest.raises(UserError, match=told):
+        select.require(both, *asked)
+    told = "kernels.edge_transition=triton: runs on cuda, not on cpu: set kernels.edge_transition=auto or another"
+    with pytest.raises(UserError, match=told):
+        select.require(KernelSettings(edge_transition="triton"), *asked)
+
+
+def test_the_group_of_our_kernels_serves_every_precision(monkeypatch):
+    """That of trainer=gpu too, which is float32 unless it is told otherwise."""
+    for operation in select.operations().values():
+        if "triton" in operation.backends:
+            monkeypatch.setitem(operation._functions, "triton", operation.function("reference"))
+    wanted = KernelSettings(**compose("train", ["recipe=multiflow_legacy", "kernels=triton"])["kernels"])
+    assert wanted.invariant_point_attention == "triton"
+    for dtype in (torch.float32, torch.bfloat16):
+        select.require(wanted, torch.device("cuda"), dtype, select.OPERATIONS, backward=True)
 
 
 def test_a_backend_without_a_backward_pass_is_refused_before_training_alone(monkeypatch):
