@@ -91,10 +91,10 @@ def test_what_the_recipe_says_is_seen():
     written_out = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", "kernels=reference")
     assert written_out["memory_train_mb"] > 1.5 * plain["memory_train_mb"]
     assert written_out["kernels"]["edge_transition"] == ["reference"]
-    fused = estimate(
-        "recipe=multiflow_legacy", "length=192", "device=cuda", "kernels=triton", "trainer.precision=bf16-mixed"
-    )
-    assert fused["kernels"]["edge_transition"] == ["triton"] and fused["precision"] == "bf16-mixed"
+    ours = "kernels=triton", "kernels.edge_transition=triton", "trainer.precision=bf16-mixed"
+    fused = estimate("recipe=multiflow_legacy", "length=192", "device=cuda", *ours)
+    assert fused["kernels"]["edge_transition"] == fused["kernels"]["invariant_point_attention"] == ["triton"]
+    assert fused["precision"] == "bf16-mixed"
 
 
 def test_the_loaders_limits_are_seen_and_warned_of():
